@@ -1,0 +1,5 @@
+//! One packet, eight stages: receive, parse, track, classify, admit, rewrite, steer, transmit.
+
+pub mod frame;
+pub mod route;
+pub mod verdict;
