@@ -1,0 +1,91 @@
+//! One file a verb; this one only lists them.
+
+mod check;
+mod detach;
+mod doctor;
+mod explain;
+mod reload;
+mod replay;
+mod run;
+mod status;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Userspace packet-processing firewall appliance deciding by Kubernetes-style policy.
+#[derive(Debug, Parser)]
+#[command(name = "portcullis", version, about, long_about = None)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum OutputFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object, or one a line.
+    Json,
+}
+
+/// What the process ends with; the same for every verb.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Fine, allowed, equal.
+    Fine = 0,
+    /// Denied, findings, differs.
+    Differs = 1,
+    /// Arguments, settings, manifests or captures that cannot be used.
+    BadInput = 2,
+    /// No running instance to ask.
+    NotRunning = 3,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit as u8)
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Forward packets between the configured ports, deciding by policy.
+    Run(run::Arguments),
+    /// Validate manifests and settings.
+    Check(check::Arguments),
+    /// Tell why a packet is allowed or denied.
+    Explain(explain::Arguments),
+    /// Run policy cases: expected verdicts against manifests.
+    Verify(verify::Arguments),
+    /// Run captures through the pipeline.
+    Replay(replay::Arguments),
+    /// Find what would bite on this machine's interfaces.
+    Doctor(doctor::Arguments),
+    /// Show counters and state of the running instance.
+    Status(status::Arguments),
+    /// Make the running instance read its policies again.
+    Reload(reload::Arguments),
+    /// Remove the pinned steering program from interfaces.
+    Detach(detach::Arguments),
+}
+
+impl Arguments {
+    /// Runs the verb. An error is bad input unless the verb says otherwise through its [`Exit`].
+    pub fn run(self) -> anyhow::Result<Exit> {
+        match self.command {
+            Command::Run(arguments) => run::run(arguments),
+            Command::Check(arguments) => check::run(arguments),
+            Command::Explain(arguments) => explain::run(arguments),
+            Command::Verify(arguments) => verify::run(arguments),
+            Command::Replay(arguments) => replay::run(arguments),
+            Command::Doctor(arguments) => doctor::run(arguments),
+            Command::Status(arguments) => status::run(arguments),
+            Command::Reload(arguments) => reload::run(arguments),
+            Command::Detach(arguments) => detach::run(arguments),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Everything around the packet path: supervision, policy sources, reload, kernel mirror, admin API.
