@@ -1,5 +1,7 @@
 //! One packet, eight stages: receive, parse, track, classify, admit, rewrite, steer, transmit.
 
+pub mod conntrack;
 pub mod frame;
 pub mod route;
+pub mod snapshot;
 pub mod verdict;
