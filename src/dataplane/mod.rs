@@ -4,4 +4,5 @@ pub mod conntrack;
 pub mod frame;
 pub mod route;
 pub mod snapshot;
+pub mod statistics;
 pub mod verdict;
