@@ -1,2 +1,8 @@
 //! Everything around the packet path: supervision, policy sources, reload, kernel mirror, admin API.
+
+pub mod admin;
+pub mod client;
+pub mod metrics;
+pub mod publisher;
 pub mod rule_slots;
+pub mod status;
