@@ -1,4 +1,12 @@
 //! One packet, eight stages: receive, parse, track, classify, admit, rewrite, steer, transmit.
+//!
+//! | stage | where |
+//! |---|---|
+//! | receive, transmit | [`worker`], over a [`frame::FrameIo`] |
+//! | parse to steer | [`pipeline`] |
+//!
+//! State: [`conntrack`], [`fragment`]. Told from outside: [`snapshot`], [`route`]. Told to the
+//! outside: [`verdict`], [`statistics`], [`reply`].
 
 pub mod conntrack;
 pub mod fragment;

@@ -84,7 +84,11 @@ impl<I: FrameIo> Worker<I> {
     pub fn round(&mut self, now_us: u64) -> bool {
         self.io.receive(&mut self.received);
         let busy = !self.received.is_empty();
-        self.batch.extend(self.received.drain(..).map(|r| Packet::new(r.port, r.frame)));
+        self.batch.extend(
+            self.received
+                .drain(..)
+                .map(|r| Packet::new(r.port, r.frame)),
+        );
         if busy || self.pipeline.has_held_frames() {
             let snapshot = self.snapshot.load();
             self.pipeline.process(now_us, snapshot, &mut self.batch);

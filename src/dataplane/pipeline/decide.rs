@@ -16,7 +16,9 @@ impl<F: FrameBuffer> Pipeline<F> {
         scratch.packets.clear();
         scratch.keys.clear();
         scratch.decisions.clear();
-        let Some(policy) = &snapshot.policy else { return };
+        let Some(policy) = &snapshot.policy else {
+            return;
+        };
         for (position, packet) in batch.iter().enumerate() {
             let key = match (packet.verdict, packet.next, packet.trace.key) {
                 (None, Next::Admit, Some(key)) => key,
@@ -26,14 +28,18 @@ impl<F: FrameBuffer> Pipeline<F> {
             scratch.packets.push(position);
             scratch.keys.push(key);
         }
-        scratch.decisions.resize(scratch.keys.len(), Decision::NO_OPINION);
+        scratch
+            .decisions
+            .resize(scratch.keys.len(), Decision::NO_OPINION);
         if scratch.keys.is_empty() {
             return;
         }
         for (number, stage) in policy.stages.iter().enumerate() {
             scratch.matches.clear();
             scratch.matches.resize(scratch.keys.len(), None);
-            stage.classifier.classify_batch(&scratch.keys, &mut scratch.matches);
+            stage
+                .classifier
+                .classify_batch(&scratch.keys, &mut scratch.matches);
             for (decision, matched) in scratch.decisions.iter_mut().zip(&scratch.matches) {
                 // The first denial is final; a stage behind it has not been asked.
                 if decision.allowed {
@@ -45,7 +51,9 @@ impl<F: FrameBuffer> Pipeline<F> {
 
     /// Turns the decisions into flows or drops.
     pub(super) fn admit(&mut self, now_us: u64, snapshot: &Snapshot, batch: &mut [Packet<F>]) {
-        let Some(policy) = &snapshot.policy else { return };
+        let Some(policy) = &snapshot.policy else {
+            return;
+        };
         for i in 0..self.scratch.packets.len() {
             let packet = &mut batch[self.scratch.packets[i]];
             let decision = self.scratch.decisions[i];
@@ -157,14 +165,23 @@ impl<F: FrameBuffer> Pipeline<F> {
     }
 
     fn count_decision(&self, decision: &Decision) {
-        for rule in decision.rules.iter().filter_map(|&slot| self.counters.rule(slot)) {
+        for rule in decision
+            .rules
+            .iter()
+            .filter_map(|&slot| self.counters.rule(slot))
+        {
             rule.decisions.add(1);
         }
     }
 
     /// Counts the packet under the rules that decided its flow.
     pub(super) fn count_rules(&self, packet: &Packet<F>) {
-        for rule in packet.trace.rules.iter().filter_map(|&slot| self.counters.rule(slot)) {
+        for rule in packet
+            .trace
+            .rules
+            .iter()
+            .filter_map(|&slot| self.counters.rule(slot))
+        {
             rule.volume.count(packet.received_bytes);
         }
     }

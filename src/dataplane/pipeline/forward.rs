@@ -6,24 +6,25 @@ use super::track::source_is_plausible;
 use super::{NeighbourRequest, Next, Packet, Pipeline};
 use crate::dataplane::conntrack::{FlowDirection, FlowRef, HopCache};
 use crate::dataplane::frame::FrameBuffer;
-use crate::dataplane::reply::{self, ReplyKind};
+use crate::dataplane::reply::{self, ErrorKind, Replier};
 use crate::dataplane::route::{NeighbourState, RouteTarget};
 use crate::dataplane::snapshot::{Forwarding, Snapshot};
 use crate::dataplane::verdict::{DropReason, PortId, Verdict};
-use crate::wire::parse::PacketView;
-use crate::wire::{Address, Family, FlowKey, MacAddress, checksum, edit};
+use crate::wire::{Address, Family, MacAddress, PacketView, checksum, edit};
 
 /// Result of looking for a way out.
 enum Way {
     Found(HopCache),
     /// The neighbour is not known yet.
     Wait(PortId, IpAddr),
-    None(DropReason, Option<ReplyKind>),
+    None(DropReason, Option<ErrorKind>),
 }
 
 impl<F: FrameBuffer> Pipeline<F> {
     pub(super) fn forward(&mut self, now_us: u64, snapshot: &Snapshot, packet: &mut Packet<F>) {
-        let Some(view) = packet.view else { return packet.drop_for(DropReason::MalformedHeader) };
+        let Some(view) = packet.view else {
+            return packet.drop_for(DropReason::MalformedHeader);
+        };
         let way = match (&snapshot.forwarding, packet.next) {
             (Forwarding::Transparent(peers), next) => {
                 if let Next::Forward(flow, direction) = next {
@@ -38,9 +39,7 @@ impl<F: FrameBuffer> Pipeline<F> {
                 self.count_flow(packet, &view, flow, direction);
                 self.way_of_flow(snapshot, flow, direction)
             }
-            (Forwarding::Routed, _) => {
-                find_way(snapshot, view.key.family, view.key.destination)
-            }
+            (Forwarding::Routed, _) => find_way(snapshot, view.key.family, view.key.destination),
         };
         match way {
             Way::Found(hop) => self.send(now_us, snapshot, packet, &view, hop),
@@ -146,18 +145,22 @@ impl<F: FrameBuffer> Pipeline<F> {
             return false;
         };
         if view.packet_bytes() as u32 > link.mtu_bytes {
-            let kind = ReplyKind::TooBig { mtu_bytes: link.mtu_bytes };
+            let kind = ErrorKind::PacketTooBig {
+                mtu_bytes: link.mtu_bytes,
+            };
             packet.drop_for(DropReason::PacketTooBig);
             self.answer(now_us, snapshot, packet, kind);
             return false;
         }
-        let Some(frame) = &mut packet.frame else { return false };
+        let Some(frame) = &mut packet.frame else {
+            return false;
+        };
         // Ethernet padding, and whatever else stands behind the IP packet, stays behind.
         frame.set_len(view.packet_end as usize);
-        if checksum::complete_if_partial(frame.bytes_mut(), view) {
+        if checksum::complete(frame.bytes_mut(), view) {
             self.counters.checksums_completed.add(1);
         }
-        edit::decrement_hop_limit(frame.bytes_mut(), view);
+        edit::decrement_ttl(frame.bytes_mut(), &mut { *view });
         true
     }
 
@@ -169,8 +172,10 @@ impl<F: FrameBuffer> Pipeline<F> {
         destination: MacAddress,
         source: MacAddress,
     ) {
-        let Some(frame) = &mut packet.frame else { return };
-        edit::set_ethernet_addresses(frame.bytes_mut(), destination, source);
+        let Some(frame) = &mut packet.frame else {
+            return;
+        };
+        edit::set_macs(frame.bytes_mut(), destination, source);
         packet.verdict = Some(Verdict::Forward(out));
     }
 
@@ -192,8 +197,10 @@ impl<F: FrameBuffer> Pipeline<F> {
             // Without an address there is nobody to say so (a bridge's behaviour).
             return packet.drop_for(DropReason::PacketTooBig);
         }
-        let Some(frame) = &mut packet.frame else { return };
-        if checksum::complete_if_partial(frame.bytes_mut(), view) {
+        let Some(frame) = &mut packet.frame else {
+            return;
+        };
+        if checksum::complete(frame.bytes_mut(), view) {
             self.counters.checksums_completed.add(1);
         }
         packet.verdict = Some(Verdict::Forward(*peer));
@@ -206,20 +213,29 @@ impl<F: FrameBuffer> Pipeline<F> {
         now_us: u64,
         snapshot: &Snapshot,
         packet: &mut Packet<F>,
-        kind: ReplyKind,
+        kind: ErrorKind,
     ) {
-        let (Some(view), Some(frame)) = (&packet.view, &mut packet.frame) else { return };
-        let Some(link) = snapshot.routes.link(packet.port) else { return };
-        let Some(source) = link.source_for(view.key.family) else { return };
-        let Some(limiter) = self.replies.get_mut(packet.port.0 as usize) else { return };
-        if !reply::deserves_error(frame.bytes(), view) {
+        let (Some(view), Some(frame)) = (&packet.view, &mut packet.frame) else {
             return;
-        }
-        if !limiter.permits(now_us) {
+        };
+        let Some(link) = snapshot.routes.link(packet.port) else {
+            return;
+        };
+        let Some(source) = link.source_for(view.key.family) else {
+            return;
+        };
+        let Some(limiter) = self.replies.get_mut(packet.port.0 as usize) else {
+            return;
+        };
+        if !limiter.allow(now_us) {
             self.counters.replies_limited.add(1);
             return;
         }
-        if reply::icmp_error(frame, view, kind, source, link.mac).is_ok() {
+        let replier = Replier {
+            mac: link.mac,
+            address: source,
+        };
+        if reply::icmp_error(frame, view, kind, &replier).is_ok() {
             self.counters.replies_sent.add(1);
             packet.reply_to = Some(packet.port);
         }
@@ -229,7 +245,15 @@ impl<F: FrameBuffer> Pipeline<F> {
     /// the sender's next try, asks again.
     pub(super) fn request_neighbour(&mut self, port: PortId, next_hop: IpAddr) {
         let (family, address) = Address::from_ip(next_hop);
-        if self.requests.push(NeighbourRequest { port, family, address }).is_err() {
+        if self
+            .requests
+            .push(NeighbourRequest {
+                port,
+                family,
+                address,
+            })
+            .is_err()
+        {
             self.counters.neighbour_requests_lost.add(1);
         }
     }
@@ -246,25 +270,31 @@ fn find_way(snapshot: &Snapshot, family: Family, destination: Address) -> Way {
         }
         Some(RouteTarget::Blackhole) => return Way::None(DropReason::RouteRejects, None),
         Some(RouteTarget::Unreachable) => {
-            return Way::None(DropReason::RouteRejects, Some(ReplyKind::HostUnreachable));
+            return Way::None(DropReason::RouteRejects, Some(ErrorKind::HostUnreachable));
         }
         Some(RouteTarget::Prohibit) => {
-            let kind = ReplyKind::AdministrativelyProhibited;
+            let kind = ErrorKind::AdministrativelyProhibited;
             return Way::None(DropReason::RouteRejects, Some(kind));
         }
         Some(RouteTarget::OtherDevice) => {
-            return Way::None(DropReason::RouteRejects, Some(ReplyKind::NetworkUnreachable));
+            return Way::None(
+                DropReason::RouteRejects,
+                Some(ErrorKind::NetworkUnreachable),
+            );
         }
-        None => return Way::None(DropReason::NoRoute, Some(ReplyKind::NetworkUnreachable)),
+        None => return Way::None(DropReason::NoRoute, Some(ErrorKind::NetworkUnreachable)),
     };
     let next_hop = gateway.unwrap_or_else(|| destination.to_ip(family));
     match routes.neighbour(port, next_hop) {
-        NeighbourState::Reachable(mac) => {
-            Way::Found(HopCache { port, mac, routing_generation: snapshot.routing_generation })
-        }
+        NeighbourState::Reachable(mac) => Way::Found(HopCache {
+            port,
+            mac,
+            routing_generation: snapshot.routing_generation,
+        }),
         NeighbourState::Unknown => Way::Wait(port, next_hop),
-        NeighbourState::Failed => {
-            Way::None(DropReason::NeighbourUnresolved, Some(ReplyKind::HostUnreachable))
-        }
+        NeighbourState::Failed => Way::None(
+            DropReason::NeighbourUnresolved,
+            Some(ErrorKind::HostUnreachable),
+        ),
     }
 }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{Packet, Pipeline};
 use crate::dataplane::frame::FrameBuffer;
-use crate::dataplane::reply::ReplyKind;
+use crate::dataplane::reply::ErrorKind;
 use crate::dataplane::route::NeighbourState;
 use crate::dataplane::snapshot::Snapshot;
 use crate::dataplane::verdict::{DropReason, PortId, Verdict};
@@ -32,7 +32,11 @@ pub(super) struct HoldQueue<F> {
 
 impl<F> HoldQueue<F> {
     pub(super) fn new(frames_max: usize) -> Self {
-        HoldQueue { frames: Vec::with_capacity(frames_max), frames_max, looked_at: 0 }
+        HoldQueue {
+            frames: Vec::with_capacity(frames_max),
+            frames_max,
+            looked_at: 0,
+        }
     }
 
     pub(super) fn capacity(&self) -> usize {
@@ -49,7 +53,10 @@ impl<F> HoldQueue<F> {
 
     /// How many frames wait for this next hop.
     fn waiting_for(&self, out: PortId, next_hop: IpAddr) -> usize {
-        self.frames.iter().filter(|held| held.out == out && held.next_hop == next_hop).count()
+        self.frames
+            .iter()
+            .filter(|held| held.out == out && held.next_hop == next_hop)
+            .count()
     }
 }
 
@@ -86,7 +93,12 @@ impl<F: FrameBuffer> Pipeline<F> {
             released: true,
         };
         let deadline_us = now_us + WAIT_US;
-        self.held.frames.push(Held { packet: held, out, next_hop, deadline_us });
+        self.held.frames.push(Held {
+            packet: held,
+            out,
+            next_hop,
+            deadline_us,
+        });
     }
 
     /// Appends the frames whose next hop has become known, has failed, or has taken too long.
@@ -98,7 +110,9 @@ impl<F: FrameBuffer> Pipeline<F> {
     ) {
         // Only a change of the routes or a deadline can release a frame, and the oldest has the
         // first deadline.
-        let Some(oldest) = self.held.frames.first() else { return };
+        let Some(oldest) = self.held.frames.first() else {
+            return;
+        };
         if self.held.looked_at == snapshot.routing_generation && oldest.deadline_us > now_us {
             return;
         }
@@ -111,14 +125,16 @@ impl<F: FrameBuffer> Pipeline<F> {
                 position += 1;
                 continue;
             }
-            let Held { mut packet, out, .. } = self.held.frames.remove(position);
+            let Held {
+                mut packet, out, ..
+            } = self.held.frames.remove(position);
             match (state, snapshot.routes.link(out)) {
                 (NeighbourState::Reachable(mac), Some(link)) => {
                     self.send_to(&mut packet, out, mac, link.mac);
                 }
                 _ => {
                     packet.drop_for(DropReason::NeighbourUnresolved);
-                    self.answer(now_us, snapshot, &mut packet, ReplyKind::HostUnreachable);
+                    self.answer(now_us, snapshot, &mut packet, ErrorKind::HostUnreachable);
                 }
             }
             batch.push(packet);

@@ -28,15 +28,14 @@ use std::sync::Arc;
 use crossbeam::queue::ArrayQueue;
 
 use super::conntrack::{FlowDirection, FlowRef, FlowTable, Timeouts};
-use super::fragment::FragmentTracker;
+use super::fragment::{FragmentLimits, FragmentTracker};
 use super::frame::{BATCH_FRAMES_MAX, FrameBuffer};
 use super::reply::ReplyLimiter;
 use super::snapshot::{Decision, RuleSlot, STAGES_MAX, Snapshot};
 use super::statistics::WorkerCounters;
 use super::verdict::{DropReason, PortId, Verdict};
 use crate::classifier::RuleIndex;
-use crate::wire::parse::PacketView;
-use crate::wire::{Address, Family, FlowKey};
+use crate::wire::{Address, Family, FlowKey, PacketView};
 use hold::HoldQueue;
 
 /// A next hop control is asked to resolve, or told to be in use.
@@ -59,8 +58,8 @@ pub struct PipelineOptions {
     pub flows_max: u32,
     /// Of these, flows still unanswered.
     pub half_open_max: u32,
-    /// Fragmented datagrams tracked at once.
-    pub fragments_max: u32,
+    /// Bounds of fragment tracking.
+    pub fragments: FragmentLimits,
     /// Frames that may wait for neighbours at once.
     pub held_frames_max: usize,
     /// Flow timeouts.
@@ -222,7 +221,7 @@ impl<F: FrameBuffer> Pipeline<F> {
         let limiter = ReplyLimiter::new(options.replies_per_second, options.replies_burst);
         Pipeline {
             flows: FlowTable::new(options.flows_max, options.half_open_max, options.hash_key),
-            fragments: FragmentTracker::new(options.fragments_max, options.hash_key),
+            fragments: FragmentTracker::new(options.fragments, options.hash_key.into()),
             held: HoldQueue::new(options.held_frames_max),
             replies: vec![limiter; options.ports],
             timeouts: options.timeouts,
@@ -268,7 +267,9 @@ impl<F: FrameBuffer> Pipeline<F> {
         self.flows.sweep(now_us);
         let statistics = self.flows.statistics();
         self.counters.flows.set(statistics.flows.into());
-        self.counters.flows_unreplied.set(statistics.unreplied.into());
+        self.counters
+            .flows_unreplied
+            .set(statistics.unreplied.into());
         self.counters.flows_created.set(statistics.created);
         self.counters.flows_expired.set(statistics.expired);
         self.counters.flows_evicted.set(statistics.evicted);

@@ -2,17 +2,19 @@
 
 use super::{Next, Packet, PacketState, Pipeline};
 use crate::dataplane::frame::FrameBuffer;
-use crate::dataplane::reply::ReplyKind;
+use crate::dataplane::reply::ErrorKind;
 use crate::dataplane::route::PortLink;
 use crate::dataplane::snapshot::{Forwarding, Snapshot};
 use crate::dataplane::verdict::{DropReason, PortId, Verdict};
-use crate::wire::parse::{self, Martian, PacketView, ParseError, ParseOptions, Parsed};
-use crate::wire::protocol;
+use crate::wire::{
+    DestinationKind, PacketView, ParseError, ParseOptions, Parsed, destination_kind,
+    destination_mac, martian, parse, protocol, source_mac,
+};
 
 impl<F: FrameBuffer> Pipeline<F> {
     pub(super) fn parse(&mut self, now_us: u64, snapshot: &Snapshot, packet: &mut Packet<F>) {
         let Some(frame) = &packet.frame else { return };
-        let parsed = match parse::parse(frame.bytes(), &ParseOptions::default()) {
+        let parsed = match parse(frame.bytes(), &ParseOptions::default()) {
             Ok(parsed) => parsed,
             Err(error) => return packet.drop_for(drop_reason(error)),
         };
@@ -48,8 +50,8 @@ impl<F: FrameBuffer> Pipeline<F> {
             return packet.drop_for(DropReason::UnexpectedVlan);
         }
         let Some(frame) = &packet.frame else { return };
-        let destination = parse::destination_mac(frame.bytes());
-        let source = parse::source_mac(frame.bytes());
+        let destination = destination_mac(frame.bytes());
+        let source = source_mac(frame.bytes());
         if source.is_group() || source.is_zero() {
             return packet.drop_for(DropReason::BadSourceMac);
         }
@@ -57,12 +59,11 @@ impl<F: FrameBuffer> Pipeline<F> {
             packet.verdict = Some(Verdict::Kernel);
             return;
         }
-        match parse::martian(&view.key) {
-            Some(Martian::MulticastDestination) => {
-                return packet.drop_for(DropReason::MulticastDestination);
-            }
-            Some(_) => return packet.drop_for(DropReason::MartianAddress),
-            None => {}
+        if destination_kind(view.key.family, view.key.destination) != DestinationKind::Unicast {
+            return packet.drop_for(DropReason::MulticastDestination);
+        }
+        if martian(&view.key).is_some() {
+            return packet.drop_for(DropReason::MartianAddress);
         }
         if destination.is_group() {
             // A unicast packet in a broadcast frame is never forwarded (RFC 1812 §5.3.4).
@@ -73,7 +74,7 @@ impl<F: FrameBuffer> Pipeline<F> {
         }
         if view.ttl <= 1 && !self.is_local(snapshot, &view) {
             packet.drop_for(DropReason::TtlExceeded);
-            self.answer(now_us, snapshot, packet, ReplyKind::TimeExceeded);
+            self.answer(now_us, snapshot, packet, ErrorKind::TimeExceeded);
         }
     }
 }

@@ -4,7 +4,7 @@ use super::{Next, Packet, PacketState, Pipeline};
 use crate::dataplane::conntrack::tcp::{SegmentKind, TcpState, Transition};
 use crate::dataplane::conntrack::{FlowDirection, FlowRef, FlowState};
 use crate::dataplane::frame::FrameBuffer;
-use crate::dataplane::reply::ReplyKind;
+use crate::dataplane::reply::ErrorKind;
 use crate::dataplane::route::RouteTarget;
 use crate::dataplane::snapshot::{Forwarding, Snapshot, SourceCheck};
 use crate::dataplane::verdict::{DropReason, PortId, Verdict};
@@ -20,7 +20,9 @@ impl<F: FrameBuffer> Pipeline<F> {
         if view.is_icmp_error() {
             return self.track_icmp_error(now_us, snapshot, packet, &view);
         }
-        let Some(key) = self.key_of(now_us, packet, &view) else { return };
+        let Some(key) = self.key_of(now_us, packet, &view) else {
+            return;
+        };
         packet.trace.key = Some(key);
         match self.flows.find(&key, now_us) {
             Some((flow, direction)) => {
@@ -31,6 +33,9 @@ impl<F: FrameBuffer> Pipeline<F> {
     }
 
     /// The key a packet is judged by: its own, or for a later fragment that of the first.
+    ///
+    /// The first fragment is remembered before its verdict is known, because later ones may stand in
+    /// the same batch; they are then judged by the same key, to the same verdict.
     fn key_of(
         &mut self,
         now_us: u64,
@@ -41,7 +46,9 @@ impl<F: FrameBuffer> Pipeline<F> {
             return Some(view.key);
         };
         let outcome = if fragment.is_first() {
-            self.fragments.first(now_us, view).map(|()| view.key)
+            self.fragments
+                .first(now_us, view, view.key)
+                .map(|()| view.key)
         } else {
             self.fragments.later(now_us, view)
         };
@@ -192,15 +199,17 @@ impl<F: FrameBuffer> Pipeline<F> {
             Some(RouteTarget::Broadcast) => (DropReason::MulticastDestination, None),
             Some(RouteTarget::Blackhole) => (DropReason::RouteRejects, None),
             Some(RouteTarget::Unreachable) => {
-                (DropReason::RouteRejects, Some(ReplyKind::HostUnreachable))
+                (DropReason::RouteRejects, Some(ErrorKind::HostUnreachable))
             }
-            Some(RouteTarget::Prohibit) => {
-                (DropReason::RouteRejects, Some(ReplyKind::AdministrativelyProhibited))
-            }
-            Some(RouteTarget::OtherDevice) => {
-                (DropReason::RouteRejects, Some(ReplyKind::NetworkUnreachable))
-            }
-            None => (DropReason::NoRoute, Some(ReplyKind::NetworkUnreachable)),
+            Some(RouteTarget::Prohibit) => (
+                DropReason::RouteRejects,
+                Some(ErrorKind::AdministrativelyProhibited),
+            ),
+            Some(RouteTarget::OtherDevice) => (
+                DropReason::RouteRejects,
+                Some(ErrorKind::NetworkUnreachable),
+            ),
+            None => (DropReason::NoRoute, Some(ErrorKind::NetworkUnreachable)),
         };
         packet.drop_for(reason);
         if let Some(kind) = reply {
@@ -236,7 +245,9 @@ impl<F: FrameBuffer> Pipeline<F> {
 
     /// Is the packet for the box itself?
     pub(super) fn is_local(&self, snapshot: &Snapshot, view: &PacketView) -> bool {
-        let target = snapshot.routes.lookup(view.key.family, view.key.destination);
+        let target = snapshot
+            .routes
+            .lookup(view.key.family, view.key.destination);
         matches!(target, Some(RouteTarget::Local | RouteTarget::Broadcast))
     }
 
@@ -275,13 +286,19 @@ fn is_icmp_query(key: &FlowKey) -> bool {
                 | protocol::ICMP_INFORMATION
                 | protocol::ICMP_ADDRESS_MASK
         ),
-        _ => matches!(icmp_type, protocol::ICMPV6_ECHO | protocol::ICMPV6_NODE_INFORMATION),
+        _ => matches!(
+            icmp_type,
+            protocol::ICMPV6_ECHO | protocol::ICMPV6_NODE_INFORMATION
+        ),
     }
 }
 
 /// Could a packet from this source come in on this port? (RFC 2827, RFC 3704)
 pub(super) fn source_is_plausible(snapshot: &Snapshot, port: PortId, key: &FlowKey) -> bool {
-    match (snapshot.source_check, snapshot.routes.lookup(key.family, key.source)) {
+    match (
+        snapshot.source_check,
+        snapshot.routes.lookup(key.family, key.source),
+    ) {
         (SourceCheck::Off, _) => true,
         // Our own address, from outside.
         (_, Some(RouteTarget::Local | RouteTarget::Broadcast)) => false,
