@@ -1,1 +1,3 @@
 //! Everything around the packet path: supervision, policy sources, reload, kernel mirror, admin API.
+
+pub mod netlink;
