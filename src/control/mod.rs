@@ -3,6 +3,7 @@
 pub mod admin;
 pub mod client;
 pub mod metrics;
+pub mod netlink;
 pub mod publisher;
 pub mod rule_slots;
 pub mod status;

@@ -11,6 +11,7 @@
 pub mod conntrack;
 pub mod fragment;
 pub mod frame;
+pub mod neighbour;
 pub mod pipeline;
 pub mod reply;
 pub mod route;

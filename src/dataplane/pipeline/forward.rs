@@ -3,9 +3,10 @@
 use std::net::IpAddr;
 
 use super::track::source_is_plausible;
-use super::{NeighbourRequest, Next, Packet, Pipeline};
+use super::{Next, Packet, Pipeline};
 use crate::dataplane::conntrack::{FlowDirection, FlowRef, HopCache};
 use crate::dataplane::frame::FrameBuffer;
+use crate::dataplane::neighbour::NeighbourRequest;
 use crate::dataplane::reply::{self, ErrorKind, Replier};
 use crate::dataplane::route::{NeighbourState, RouteTarget};
 use crate::dataplane::snapshot::{Forwarding, Snapshot};
@@ -37,9 +38,11 @@ impl<F: FrameBuffer> Pipeline<F> {
                     return packet.drop_for(DropReason::SpoofedSource);
                 }
                 self.count_flow(packet, &view, flow, direction);
-                self.way_of_flow(snapshot, flow, direction)
+                self.way_of_flow(now_us, snapshot, flow, direction)
             }
-            (Forwarding::Routed, _) => find_way(snapshot, view.key.family, view.key.destination),
+            (Forwarding::Routed, _) => {
+                find_way(now_us, snapshot, view.key.family, view.key.destination)
+            }
         };
         match way {
             Way::Found(hop) => self.send(now_us, snapshot, packet, &view, hop),
@@ -60,17 +63,18 @@ impl<F: FrameBuffer> Pipeline<F> {
     /// The flow's cached way out, or a new look-up when routes have changed since.
     fn way_of_flow(
         &mut self,
+        now_us: u64,
         snapshot: &Snapshot,
         found: FlowRef,
         direction: FlowDirection,
     ) -> Way {
         let flow = self.flows.get_mut(found);
         let cached = flow.hops[direction as usize];
-        if cached.routing_generation == snapshot.routing_generation {
+        if cached.is_fresh(snapshot.routing_generation, now_us) {
             return Way::Found(cached);
         }
         let key = flow.key(direction);
-        let way = find_way(snapshot, key.family, key.destination);
+        let way = find_way(now_us, snapshot, key.family, key.destination);
         if let Way::Found(hop) = way {
             flow.hops[direction as usize] = hop;
         }
@@ -245,22 +249,16 @@ impl<F: FrameBuffer> Pipeline<F> {
     /// the sender's next try, asks again.
     pub(super) fn request_neighbour(&mut self, port: PortId, next_hop: IpAddr) {
         let (family, address) = Address::from_ip(next_hop);
-        if self
-            .requests
-            .push(NeighbourRequest {
-                port,
-                family,
-                address,
-            })
-            .is_err()
-        {
-            self.counters.neighbour_requests_lost.add(1);
-        }
+        self.requests.ask(NeighbourRequest {
+            port,
+            family,
+            address,
+        });
     }
 }
 
 /// Route and neighbour of a destination.
-fn find_way(snapshot: &Snapshot, family: Family, destination: Address) -> Way {
+fn find_way(now_us: u64, snapshot: &Snapshot, family: Family, destination: Address) -> Way {
     let routes = &snapshot.routes;
     let (port, gateway) = match routes.lookup(family, destination) {
         Some(RouteTarget::Port { port, gateway }) => (port, gateway),
@@ -290,6 +288,7 @@ fn find_way(snapshot: &Snapshot, family: Family, destination: Address) -> Way {
             port,
             mac,
             routing_generation: snapshot.routing_generation,
+            fresh_until_us: now_us + HopCache::FRESH_US,
         }),
         NeighbourState::Unknown => Way::Wait(port, next_hop),
         NeighbourState::Failed => Way::None(

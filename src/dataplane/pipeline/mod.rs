@@ -25,29 +25,17 @@ mod track;
 
 use std::sync::Arc;
 
-use crossbeam::queue::ArrayQueue;
-
 use super::conntrack::{FlowDirection, FlowRef, FlowTable, Timeouts};
 use super::fragment::{FragmentLimits, FragmentTracker};
 use super::frame::{BATCH_FRAMES_MAX, FrameBuffer};
+use super::neighbour::NeighbourRequests;
 use super::reply::ReplyLimiter;
 use super::snapshot::{Decision, RuleSlot, STAGES_MAX, Snapshot};
 use super::statistics::WorkerCounters;
 use super::verdict::{DropReason, PortId, Verdict};
 use crate::classifier::RuleIndex;
-use crate::wire::{Address, Family, FlowKey, PacketView};
+use crate::wire::{FlowKey, PacketView};
 use hold::HoldQueue;
-
-/// A next hop control is asked to resolve, or told to be in use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct NeighbourRequest {
-    /// Port the neighbour lives behind.
-    pub port: PortId,
-    /// Family of the address.
-    pub family: Family,
-    /// Its address.
-    pub address: Address,
-}
 
 /// Limits and constants of one pipeline.
 #[derive(Debug, Clone)]
@@ -207,7 +195,7 @@ pub struct Pipeline<F> {
     restart_grace_us: u64,
     started_us: Option<u64>,
     counters: Arc<WorkerCounters>,
-    requests: Arc<ArrayQueue<NeighbourRequest>>,
+    requests: NeighbourRequests,
     scratch: Scratch,
 }
 
@@ -216,7 +204,7 @@ impl<F: FrameBuffer> Pipeline<F> {
     pub fn new(
         options: &PipelineOptions,
         counters: Arc<WorkerCounters>,
-        requests: Arc<ArrayQueue<NeighbourRequest>>,
+        requests: NeighbourRequests,
     ) -> Self {
         let limiter = ReplyLimiter::new(options.replies_per_second, options.replies_burst);
         Pipeline {
