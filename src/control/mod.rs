@@ -1,1 +1,2 @@
-//! Everything around the packet path: supervision, policy sources, reload, kernel mirror, admin API.
+//! Everything around the packet path: supervision, policy sources, reload, kernel mirror, admin
+//! API.
