@@ -14,8 +14,11 @@ const FUNCTION_LINES_MAX: usize = 70;
 /// Characters of a line.
 const LINE_CHARACTERS_MAX: usize = 100;
 
-/// Which rooms a room may name, and which of their items: an empty list means all.
-const IMPORTS: &[(&str, &[(&str, &[&str])])] = &[
+/// A room, and which of its items may be named: an empty list means all.
+type Permit = (&'static str, &'static [&'static str]);
+
+/// Which rooms a room may name.
+const IMPORTS: &[(&str, &[Permit])] = &[
     ("main", &[("cli", &[])]),
     ("cli", &[("control", &[])]),
     (
