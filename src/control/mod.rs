@@ -1,2 +1,4 @@
 //! Everything around the packet path: supervision, policy sources, reload, kernel mirror, admin
 //! API.
+
+pub mod rule_slots;

@@ -1,6 +1,9 @@
 //! One packet, eight stages: receive, parse, track, classify, admit, rewrite, steer, transmit.
 
 pub mod backend;
+pub mod conntrack;
 pub mod frame;
 pub mod route;
+pub mod snapshot;
+pub mod statistics;
 pub mod verdict;
