@@ -2,3 +2,6 @@
 //! API.
 
 pub mod rule_slots;
+//! Everything around the packet path: supervision, policy sources, reload, kernel mirror, admin API.
+
+pub mod netlink;

@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod conntrack;
 pub mod frame;
+pub mod neighbour;
 pub mod route;
 pub mod snapshot;
 pub mod statistics;
