@@ -1,4 +1,6 @@
 //! Everything around the packet path: supervision, policy sources, reload, kernel mirror, admin API.
+//! Everything around the packet path: supervision, policy sources, reload, kernel mirror, admin
+//! API.
 
 pub mod admin;
 pub mod client;

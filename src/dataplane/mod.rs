@@ -8,6 +8,7 @@
 //! State: [`conntrack`], [`fragment`]. Told from outside: [`snapshot`], [`route`]. Told to the
 //! outside: [`verdict`], [`statistics`], [`reply`].
 
+pub mod backend;
 pub mod conntrack;
 pub mod fragment;
 pub mod frame;

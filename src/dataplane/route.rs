@@ -1,7 +1,7 @@
 //! The data plane's picture of links, addresses, routes and neighbours: a mirror of the kernel's.
 //!
-//! Control builds a [`RouteTable`] from netlink (or, for `replay`, from settings) and publishes it in
-//! the snapshot; it is immutable from then on.
+//! Control builds a [`RouteTable`] from netlink (or, for `replay`, from settings) and publishes it
+//! in the snapshot; it is immutable from then on.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
