@@ -10,16 +10,15 @@ use etherparse::{
 use super::*;
 use crate::classifier::linear::Linear;
 use crate::classifier::{
-    AddressMatch, AddressSet, OriginId, PortRange, ProtocolMatch, Rule, RuleId, RuleSet, RuleVerdict,
+    AddressMatch, AddressSet, OriginId, PortRange, ProtocolMatch, Rule, RuleId, RuleSet,
+    RuleVerdict,
 };
 use crate::dataplane::backend::memory::MemoryIo;
 use crate::dataplane::frame::{FrameIo, Received};
 use crate::dataplane::route::{Neighbour, PortLink, Route, RouteTable, RouteTarget};
 use crate::dataplane::snapshot::{Forwarding, PolicySnapshot, SourceCheck, Stage, StageRule};
 use crate::dataplane::worker::transmit;
-use crate::wire::{
-    Address, Family, MacAddress, ParseOptions, Parsed, checksum, parse, protocol,
-};
+use crate::wire::{Address, Family, MacAddress, ParseOptions, Parsed, checksum, parse, protocol};
 
 const INSIDE: PortId = PortId(0);
 const OUTSIDE: PortId = PortId(1);
@@ -56,7 +55,11 @@ fn v4(text: &str) -> Ipv4Addr {
 }
 
 fn neighbour(port: PortId, address: &str, mac: [u8; 6]) -> Neighbour {
-    Neighbour { port, address: address.parse().unwrap(), mac: Some(MacAddress(mac)) }
+    Neighbour {
+        port,
+        address: address.parse().unwrap(),
+        mac: Some(MacAddress(mac)),
+    }
 }
 
 fn neighbours() -> Vec<Neighbour> {
@@ -77,7 +80,10 @@ fn table(neighbours: Vec<Neighbour>) -> Arc<RouteTable> {
             addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
         })
     };
-    let to = |port| RouteTarget::Port { port, gateway: None };
+    let to = |port| RouteTarget::Port {
+        port,
+        gateway: None,
+    };
     let routes = [
         ("198.18.0.0/24", to(INSIDE)),
         ("198.18.1.0/24", to(OUTSIDE)),
@@ -125,10 +131,14 @@ fn policy(generation: u32, denied_ports: &[u16]) -> Arc<PolicySnapshot> {
             origin: OriginId(0),
         });
     }
-    let stage_rules = rules.rules().iter().enumerate().map(|(number, rule)| StageRule {
-        verdict: rule.verdict,
-        slot: RuleSlot(number as u32),
-    });
+    let stage_rules = rules
+        .rules()
+        .iter()
+        .enumerate()
+        .map(|(number, rule)| StageRule {
+            verdict: rule.verdict,
+            slot: RuleSlot(number as u32),
+        });
     Arc::new(PolicySnapshot {
         generation,
         stages: vec![Stage {
@@ -182,16 +192,23 @@ impl Bench {
         }
         let mut received: Vec<Received<_>> = Vec::new();
         self.io.receive(&mut received);
-        let mut packets: Vec<_> =
-            received.into_iter().map(|r| Packet::new(r.port, r.frame)).collect();
+        let mut packets: Vec<_> = received
+            .into_iter()
+            .map(|r| Packet::new(r.port, r.frame))
+            .collect();
         self.now_us += 1;
-        self.pipeline.process(self.now_us, &self.snapshot, &mut packets);
+        self.pipeline
+            .process(self.now_us, &self.snapshot, &mut packets);
         let mut outcomes = Vec::new();
         for packet in packets {
             let (verdict, state) = (packet.verdict.unwrap(), packet.trace.state);
             transmit(&mut self.io, &self.counters, &mut vec![packet]);
             self.io.flush();
-            outcomes.push(Outcome { verdict, state, sent: self.io.drain_sent() });
+            outcomes.push(Outcome {
+                verdict,
+                state,
+                sent: self.io.drain_sent(),
+            });
         }
         outcomes
     }
@@ -219,7 +236,11 @@ impl Way {
     }
 
     fn ports(self, server_port: u16) -> (u16, u16) {
-        if self == Out { (40000, server_port) } else { (server_port, 40000) }
+        if self == Out {
+            (40000, server_port)
+        } else {
+            (server_port, 40000)
+        }
     }
 
     fn v4(self, ttl: u8) -> PacketBuilderStep<IpHeaders> {
@@ -263,14 +284,20 @@ impl Way {
     fn udp_ttl(self, server_port: u16, payload: &[u8], ttl: u8) -> (PortId, Vec<u8>) {
         let (source, destination) = self.ports(server_port);
         let mut bytes = Vec::new();
-        self.v4(ttl).udp(source, destination).write(&mut bytes, payload).unwrap();
+        self.v4(ttl)
+            .udp(source, destination)
+            .write(&mut bytes, payload)
+            .unwrap();
         (self.port(), bytes)
     }
 
     fn udp6(self, server_port: u16, payload: &[u8], hops: u8) -> (PortId, Vec<u8>) {
         let (source, destination) = self.ports(server_port);
         let mut bytes = Vec::new();
-        self.v6(hops).udp(source, destination).write(&mut bytes, payload).unwrap();
+        self.v6(hops)
+            .udp(source, destination)
+            .write(&mut bytes, payload)
+            .unwrap();
         (self.port(), bytes)
     }
 
@@ -293,12 +320,22 @@ fn sent_ip(outcome: &Outcome) -> SlicedPacket<'_> {
 fn a_forwarded_packet_has_new_ethernet_addresses_one_hop_less_and_the_same_payload() {
     let mut bench = Bench::new();
     let outcome = bench.one(INSIDE, Out.udp(53, b"question").1);
-    assert_eq!((outcome.verdict, outcome.state), (Verdict::Forward(OUTSIDE), PacketState::New));
+    assert_eq!(
+        (outcome.verdict, outcome.state),
+        (Verdict::Forward(OUTSIDE), PacketState::New)
+    );
     let (port, bytes) = &outcome.sent[0];
     assert_eq!(*port, OUTSIDE);
-    assert_eq!((&bytes[..6], &bytes[6..12]), (&SERVER_MAC[..], &OUTSIDE_MAC[..]));
+    assert_eq!(
+        (&bytes[..6], &bytes[6..12]),
+        (&SERVER_MAC[..], &OUTSIDE_MAC[..])
+    );
     let before = Out.udp_ttl(53, b"question", 63).1;
-    assert_eq!(bytes[12..], before[12..], "as a packet sent with one hop less");
+    assert_eq!(
+        bytes[12..],
+        before[12..],
+        "as a packet sent with one hop less"
+    );
 }
 
 #[test]
@@ -306,10 +343,16 @@ fn replies_pass_by_state_and_strangers_are_asked() {
     let mut bench = Bench::new();
     bench.snapshot.policy = Some(policy(1, &[53]));
     // Port 53 of the server is denied, also towards a client that uses it as its source port.
-    assert_eq!(bench.one(INSIDE, Out.udp(53, b"").1).verdict, Verdict::Drop(DropReason::Policy));
+    assert_eq!(
+        bench.one(INSIDE, Out.udp(53, b"").1).verdict,
+        Verdict::Drop(DropReason::Policy)
+    );
     // From the server's port 53 it is the server that opens the flow: no rule about the client.
     let outcome = bench.one(OUTSIDE, Back.udp(53, b"").1);
-    assert_eq!((outcome.verdict, outcome.state), (Verdict::Forward(INSIDE), PacketState::New));
+    assert_eq!(
+        (outcome.verdict, outcome.state),
+        (Verdict::Forward(INSIDE), PacketState::New)
+    );
     let outcome = bench.one(INSIDE, Out.udp(53, b"").1);
     let passed = (Verdict::Forward(OUTSIDE), PacketState::Established);
     assert_eq!((outcome.verdict, outcome.state), passed, "now a reply");
@@ -319,7 +362,10 @@ fn replies_pass_by_state_and_strangers_are_asked() {
 fn without_any_policy_everything_is_dropped() {
     let mut bench = Bench::new();
     bench.snapshot.policy = None;
-    assert_eq!(bench.one(INSIDE, Out.udp(53, b"").1).verdict, Verdict::Drop(DropReason::NoPolicy));
+    assert_eq!(
+        bench.one(INSIDE, Out.udp(53, b"").1).verdict,
+        Verdict::Drop(DropReason::NoPolicy)
+    );
 }
 
 #[test]
@@ -328,7 +374,10 @@ fn a_policy_change_cuts_an_established_flow_both_ways_and_a_later_one_resumes_it
     bench.batch(&[Out.tcp(SYN), Back.tcp(SYN | ACK), Out.tcp(ACK)]);
     let passes = |bench: &mut Bench| {
         let outcomes = bench.batch(&[Back.tcp(ACK), Out.tcp(ACK)]);
-        outcomes.iter().map(|o| matches!(o.verdict, Verdict::Forward(_))).collect::<Vec<_>>()
+        outcomes
+            .iter()
+            .map(|o| matches!(o.verdict, Verdict::Forward(_)))
+            .collect::<Vec<_>>()
     };
     assert_eq!(passes(&mut bench), [true, true]);
     bench.snapshot.policy = Some(policy(2, &[80]));
@@ -345,7 +394,12 @@ fn a_policy_change_cuts_an_established_flow_both_ways_and_a_later_one_resumes_it
 #[test]
 fn a_whole_handshake_in_one_batch_is_one_flow() {
     let mut bench = Bench::new();
-    let outcomes = bench.batch(&[Out.tcp(SYN), Out.tcp(SYN), Back.tcp(SYN | ACK), Out.tcp(ACK)]);
+    let outcomes = bench.batch(&[
+        Out.tcp(SYN),
+        Out.tcp(SYN),
+        Back.tcp(SYN | ACK),
+        Out.tcp(ACK),
+    ]);
     // The server's answer stands in the batch that opens the flow, which no network can do; it is
     // judged before the flow exists.
     let forwarded = [0, 1, 3].map(|i: usize| outcomes[i].verdict);
@@ -358,20 +412,29 @@ fn answers_and_resets_without_a_flow_are_invalid() {
     let mut bench = Bench::new();
     for flags in [SYN | ACK, RST, RST | ACK, 0, SYN | FIN] {
         let outcome = bench.one(INSIDE, Out.tcp(flags).1);
-        let invalid = (Verdict::Drop(DropReason::InvalidState), PacketState::Invalid);
+        let invalid = (
+            Verdict::Drop(DropReason::InvalidState),
+            PacketState::Invalid,
+        );
         assert_eq!((outcome.verdict, outcome.state), invalid, "{flags:#x}");
     }
     let reply = bench.one(INSIDE, Out.ping(true, 7).1);
     assert_eq!(reply.verdict, Verdict::Drop(DropReason::InvalidState));
     bench.snapshot.evaluate_invalid = true;
-    assert_eq!(bench.one(INSIDE, Out.tcp(RST).1).verdict, Verdict::Forward(OUTSIDE));
+    assert_eq!(
+        bench.one(INSIDE, Out.tcp(RST).1).verdict,
+        Verdict::Forward(OUTSIDE)
+    );
 }
 
 #[test]
 fn pings_are_told_apart_by_identifier() {
     let mut bench = Bench::new();
     bench.one(INSIDE, Out.ping(false, 7).1);
-    assert_eq!(bench.one(OUTSIDE, Back.ping(true, 7).1).verdict, Verdict::Forward(INSIDE));
+    assert_eq!(
+        bench.one(OUTSIDE, Back.ping(true, 7).1).verdict,
+        Verdict::Forward(INSIDE)
+    );
     let other = bench.one(OUTSIDE, Back.ping(true, 8).1);
     assert_eq!(other.verdict, Verdict::Drop(DropReason::InvalidState));
 }
@@ -385,16 +448,30 @@ fn shortly_after_start_an_answer_in_mid_stream_passes_if_its_flow_would() {
         let mut frame = Back.tcp(ACK).1;
         // The client asks, the server answers: swap the ends so that the answer is what is denied.
         frame.clear();
-        let header = TcpHeader { ack: true, ..TcpHeader::new(80, 40000, 1, 1000) };
-        Out.v4(64).tcp_header(header).write(&mut frame, b"").unwrap();
+        let header = TcpHeader {
+            ack: true,
+            ..TcpHeader::new(80, 40000, 1, 1000)
+        };
+        Out.v4(64)
+            .tcp_header(header)
+            .write(&mut frame, b"")
+            .unwrap();
         frame
     };
-    assert_eq!(bench.one(INSIDE, segment()).verdict, Verdict::Forward(OUTSIDE), "in grace");
+    assert_eq!(
+        bench.one(INSIDE, segment()).verdict,
+        Verdict::Forward(OUTSIDE),
+        "in grace"
+    );
     let mut bench = Bench::new();
     bench.snapshot.policy = Some(policy(1, &[40000]));
     bench.one(INSIDE, Out.udp(53, b"").1);
     bench.wait(2);
-    assert_eq!(bench.one(INSIDE, segment()).verdict, Verdict::Drop(DropReason::Policy), "after it");
+    assert_eq!(
+        bench.one(INSIDE, segment()).verdict,
+        Verdict::Drop(DropReason::Policy),
+        "after it"
+    );
 }
 
 #[test]
@@ -404,7 +481,11 @@ fn hop_limit_one_is_answered_with_time_exceeded() {
     assert_eq!(outcome.verdict, Verdict::Drop(DropReason::TtlExceeded));
     let (port, bytes) = &outcome.sent[0];
     assert_eq!(*port, INSIDE);
-    assert_eq!(bytes[26..30], v4("198.18.0.1").octets(), "from the port's own address");
+    assert_eq!(
+        bytes[26..30],
+        v4("198.18.0.1").octets(),
+        "from the port's own address"
+    );
     assert_eq!(&bytes[34..36], [protocol::ICMP_TIME_EXCEEDED, 0]);
     let outcome = bench.one(INSIDE, Out.udp6(53, b"x", 1).1);
     assert_eq!(outcome.sent[0].1[54], protocol::ICMPV6_TIME_EXCEEDED);
@@ -416,7 +497,10 @@ fn too_big_is_answered_with_the_mtu() {
     let outcome = bench.one(INSIDE, Out.udp(53, &[0; 1450]).1);
     assert_eq!(outcome.verdict, Verdict::Drop(DropReason::PacketTooBig));
     let icmp = &outcome.sent[0].1[34..];
-    assert_eq!((icmp[0], icmp[1], &icmp[6..8]), (3, 4, &1400u16.to_be_bytes()[..]));
+    assert_eq!(
+        (icmp[0], icmp[1], &icmp[6..8]),
+        (3, 4, &1400u16.to_be_bytes()[..])
+    );
     let outcome = bench.one(INSIDE, Out.udp6(53, &[0; 1450], 64).1);
     let icmp = &outcome.sent[0].1[54..];
     assert_eq!((icmp[0], &icmp[4..8]), (2, &1400u32.to_be_bytes()[..]));
@@ -431,15 +515,24 @@ fn routes_reject_as_they_say() {
         let builder = builder.ipv4(v4(CLIENT).octets(), v4(address).octets(), 64);
         builder.udp(1, 2).write(&mut bytes, b"").unwrap();
         let outcome = bench.one(INSIDE, bytes);
-        let icmp = outcome.sent.first().map(|(_, bytes)| (bytes[34], bytes[35]));
+        let icmp = outcome
+            .sent
+            .first()
+            .map(|(_, bytes)| (bytes[34], bytes[35]));
         (outcome.verdict, icmp)
     };
     let drop = Verdict::Drop;
     assert_eq!(to("203.0.113.9"), (drop(DropReason::NoRoute), Some((3, 0))));
-    assert_eq!(to("198.18.9.9"), (drop(DropReason::RouteRejects), Some((3, 13))));
+    assert_eq!(
+        to("198.18.9.9"),
+        (drop(DropReason::RouteRejects), Some((3, 13)))
+    );
     assert_eq!(to("198.18.8.9"), (drop(DropReason::RouteRejects), None));
     assert_eq!(to("198.18.1.1"), (Verdict::Kernel, None));
-    assert_eq!(to("224.0.0.9"), (drop(DropReason::MulticastDestination), None));
+    assert_eq!(
+        to("224.0.0.9"),
+        (drop(DropReason::MulticastDestination), None)
+    );
     assert_eq!(to("127.0.0.1"), (drop(DropReason::MartianAddress), None));
 }
 
@@ -453,7 +546,11 @@ fn a_source_must_route_back_to_its_port_also_within_a_flow() {
     assert_eq!(outcome.verdict, Verdict::Drop(DropReason::SpoofedSource));
     bench.one(INSIDE, spoofed);
     let outcome = bench.one(OUTSIDE, on_outside);
-    assert_eq!(outcome.verdict, Verdict::Drop(DropReason::SpoofedSource), "of a live flow");
+    assert_eq!(
+        outcome.verdict,
+        Verdict::Drop(DropReason::SpoofedSource),
+        "of a live flow"
+    );
 }
 
 #[test]
@@ -462,12 +559,21 @@ fn frames_for_others_are_not_forwarded() {
     let mut frame = Out.udp(53, b"").1;
     frame[..6].copy_from_slice(&[2, 9, 9, 9, 9, 9]);
     let outcome = bench.one(INSIDE, frame.clone());
-    assert_eq!(outcome.verdict, Verdict::Drop(DropReason::NotForThisStation));
+    assert_eq!(
+        outcome.verdict,
+        Verdict::Drop(DropReason::NotForThisStation)
+    );
     frame[..6].copy_from_slice(&[0xff; 6]);
     let outcome = bench.one(INSIDE, frame.clone());
-    assert_eq!(outcome.verdict, Verdict::Drop(DropReason::MulticastDestination));
+    assert_eq!(
+        outcome.verdict,
+        Verdict::Drop(DropReason::MulticastDestination)
+    );
     frame[6] |= 1;
-    assert_eq!(bench.one(INSIDE, frame).verdict, Verdict::Drop(DropReason::BadSourceMac));
+    assert_eq!(
+        bench.one(INSIDE, frame).verdict,
+        Verdict::Drop(DropReason::BadSourceMac)
+    );
 }
 
 #[test]
@@ -475,10 +581,17 @@ fn frames_wait_for_a_neighbour_and_leave_when_it_is_known() {
     let mut bench = Bench::new();
     bench.snapshot.routes = table(Vec::new());
     let outcomes = bench.batch(&[Out.udp(53, b"1"), Out.udp(53, b"2")]);
-    assert!(outcomes.iter().all(|outcome| outcome.verdict == Verdict::Hold));
+    assert!(
+        outcomes
+            .iter()
+            .all(|outcome| outcome.verdict == Verdict::Hold)
+    );
     bench.io.assert_conserved(2);
     let request = bench.requests.pop().unwrap();
-    assert_eq!((request.port, request.ip()), (OUTSIDE, SERVER.parse::<IpAddr>().unwrap()));
+    assert_eq!(
+        (request.port, request.ip()),
+        (OUTSIDE, SERVER.parse::<IpAddr>().unwrap())
+    );
     assert!(bench.requests.pop().is_none(), "asked once");
     bench.snapshot.routes = table(neighbours());
     bench.snapshot.routing_generation = 2;
@@ -487,7 +600,9 @@ fn frames_wait_for_a_neighbour_and_leave_when_it_is_known() {
     for (outcome, payload) in outcomes.iter().zip([b"1", b"2"]) {
         assert_eq!(outcome.verdict, Verdict::Forward(OUTSIDE));
         assert_eq!(outcome.sent[0].1[..6], SERVER_MAC);
-        let Some(TransportSlice::Udp(udp)) = sent_ip(outcome).transport else { panic!("no UDP") };
+        let Some(TransportSlice::Udp(udp)) = sent_ip(outcome).transport else {
+            panic!("no UDP")
+        };
         assert_eq!(udp.payload(), payload);
     }
     bench.io.assert_conserved(0);
@@ -500,7 +615,10 @@ fn a_neighbour_that_never_answers_ends_in_host_unreachable() {
     bench.one(INSIDE, Out.udp(53, b"").1);
     bench.wait(4);
     let outcome = bench.batch(&[]).pop().unwrap();
-    assert_eq!(outcome.verdict, Verdict::Drop(DropReason::NeighbourUnresolved));
+    assert_eq!(
+        outcome.verdict,
+        Verdict::Drop(DropReason::NeighbourUnresolved)
+    );
     assert_eq!(outcome.sent[0].1[34..36], [3, 1]);
     bench.io.assert_conserved(0);
 }
@@ -509,10 +627,15 @@ fn a_neighbour_that_never_answers_ends_in_host_unreachable() {
 fn one_dead_neighbour_cannot_fill_the_queue() {
     let mut bench = Bench::new();
     bench.snapshot.routes = table(Vec::new());
-    let verdicts: Vec<_> =
-        (0..4).map(|_| bench.one(INSIDE, Out.udp(53, b"").1).verdict).collect();
+    let verdicts: Vec<_> = (0..4)
+        .map(|_| bench.one(INSIDE, Out.udp(53, b"").1).verdict)
+        .collect();
     let full = Verdict::Drop(DropReason::NeighbourQueueFull);
-    assert_eq!(verdicts, [Verdict::Hold, Verdict::Hold, full, full], "an eighth of sixteen");
+    assert_eq!(
+        verdicts,
+        [Verdict::Hold, Verdict::Hold, full, full],
+        "an eighth of sixteen"
+    );
 }
 
 #[test]
@@ -520,7 +643,9 @@ fn a_partial_checksum_leaves_completed() {
     let mut bench = Bench::new();
     let mut frame = Out.udp(53, b"payload").1;
     let right = frame[40..42].to_vec();
-    let Ok(Parsed::Ip(view)) = parse(&frame, &ParseOptions::default()) else { panic!("parses") };
+    let Ok(Parsed::Ip(view)) = parse(&frame, &ParseOptions::default()) else {
+        panic!("parses")
+    };
     let partial = checksum::pseudo_header_sum(&view, 15);
     frame[40..42].copy_from_slice(&partial.to_be_bytes());
     let outcome = bench.one(INSIDE, frame);
@@ -535,19 +660,36 @@ fn an_icmp_error_passes_only_to_the_sender_of_a_live_flows_packet() {
         let mut bytes = Vec::new();
         let unreachable = etherparse::icmpv4::DestUnreachableHeader::Port;
         let kind = etherparse::Icmpv4Type::DestinationUnreachable(unreachable);
-        Back.v4(64).icmpv4(kind).write(&mut bytes, &inner[14..]).unwrap();
+        Back.v4(64)
+            .icmpv4(kind)
+            .write(&mut bytes, &inner[14..])
+            .unwrap();
         bytes
     };
     let packet = Out.udp(53, b"12345678").1;
     let unrelated = Verdict::Drop(DropReason::UnrelatedIcmpError);
-    assert_eq!(bench.one(OUTSIDE, error(&packet)).verdict, unrelated, "no flow yet");
+    assert_eq!(
+        bench.one(OUTSIDE, error(&packet)).verdict,
+        unrelated,
+        "no flow yet"
+    );
     bench.one(INSIDE, packet.clone());
     let outcome = bench.one(OUTSIDE, error(&packet));
-    assert_eq!((outcome.verdict, outcome.state), (Verdict::Forward(INSIDE), PacketState::Related));
+    assert_eq!(
+        (outcome.verdict, outcome.state),
+        (Verdict::Forward(INSIDE), PacketState::Related)
+    );
     let reply = Back.udp(53, b"12345678").1;
-    assert_eq!(bench.one(OUTSIDE, error(&reply)).verdict, unrelated, "quotes the wrong end");
+    assert_eq!(
+        bench.one(OUTSIDE, error(&reply)).verdict,
+        unrelated,
+        "quotes the wrong end"
+    );
     bench.snapshot.policy = Some(policy(2, &[53]));
-    assert_eq!(bench.one(OUTSIDE, error(&packet)).verdict, Verdict::Drop(DropReason::Policy));
+    assert_eq!(
+        bench.one(OUTSIDE, error(&packet)).verdict,
+        Verdict::Drop(DropReason::Policy)
+    );
 }
 
 #[test]
@@ -557,14 +699,23 @@ fn transparent_ports_pass_frames_unchanged_under_policy() {
     bench.snapshot.policy = Some(policy(1, &[53]));
     let frame = Out.udp_ttl(80, b"x", 1).1;
     let outcome = bench.one(INSIDE, frame.clone());
-    assert_eq!((outcome.verdict, &outcome.sent[0].1), (Verdict::Forward(OUTSIDE), &frame));
-    assert_eq!(bench.one(INSIDE, Out.udp(53, b"").1).verdict, Verdict::Drop(DropReason::Policy));
+    assert_eq!(
+        (outcome.verdict, &outcome.sent[0].1),
+        (Verdict::Forward(OUTSIDE), &frame)
+    );
+    assert_eq!(
+        bench.one(INSIDE, Out.udp(53, b"").1).verdict,
+        Verdict::Drop(DropReason::Policy)
+    );
     let mut arp = [0u8; 42].to_vec();
     arp[..6].copy_from_slice(&[0xff; 6]);
     arp[6..12].copy_from_slice(&CLIENT_MAC);
     arp[12..22].copy_from_slice(&[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]);
     let outcome = bench.one(INSIDE, arp.clone());
-    assert_eq!((outcome.verdict, &outcome.sent[0].1), (Verdict::Forward(OUTSIDE), &arp));
+    assert_eq!(
+        (outcome.verdict, &outcome.sent[0].1),
+        (Verdict::Forward(OUTSIDE), &arp)
+    );
 }
 
 #[test]
@@ -573,7 +724,12 @@ fn a_full_transmit_ring_is_a_counted_drop_and_loses_no_frame() {
     bench.io.set_transmit_room(OUTSIDE, None);
     bench.one(INSIDE, Out.udp(53, b"").1);
     let counters = &bench.counters;
-    assert_eq!(counters.drops[DropReason::TransmitFull as usize].packets.get(), 1);
+    assert_eq!(
+        counters.drops[DropReason::TransmitFull as usize]
+            .packets
+            .get(),
+        1
+    );
     assert_eq!(counters.forwarded.packets.get(), 0);
     bench.io.assert_conserved(0);
 }
@@ -604,22 +760,46 @@ fn later_fragments_follow_the_first_and_never_go_before_it() {
     };
     let [first, later] = fragments(80, 1);
     let orphan = bench.one(INSIDE, later.1.clone());
-    assert_eq!(orphan.verdict, Verdict::Drop(DropReason::FragmentWithoutFirst));
+    assert_eq!(
+        orphan.verdict,
+        Verdict::Drop(DropReason::FragmentWithoutFirst)
+    );
     let outcomes = bench.batch(&[first, later]);
-    assert!(outcomes.iter().all(|outcome| outcome.verdict == Verdict::Forward(OUTSIDE)));
+    assert!(
+        outcomes
+            .iter()
+            .all(|outcome| outcome.verdict == Verdict::Forward(OUTSIDE))
+    );
     let outcomes = bench.batch(&fragments(53, 2));
-    assert!(outcomes.iter().all(|o| o.verdict == Verdict::Drop(DropReason::Policy)), "denied");
+    assert!(
+        outcomes
+            .iter()
+            .all(|o| o.verdict == Verdict::Drop(DropReason::Policy)),
+        "denied"
+    );
 }
 
 #[test]
 fn every_packet_is_counted_once() {
     let mut bench = Bench::new();
     bench.snapshot.policy = Some(policy(1, &[53]));
-    bench.batch(&[Out.udp(53, b""), Out.udp(80, b""), (INSIDE, vec![0; 9]), Out.tcp(RST)]);
+    bench.batch(&[
+        Out.udp(53, b""),
+        Out.udp(80, b""),
+        (INSIDE, vec![0; 9]),
+        Out.tcp(RST),
+    ]);
     let counters = &bench.counters;
-    let drops: u64 = counters.drops.iter().map(|volume| volume.packets.get()).sum();
+    let drops: u64 = counters
+        .drops
+        .iter()
+        .map(|volume| volume.packets.get())
+        .sum();
     let received = counters.ports[0].received.packets.get();
-    assert_eq!((received, counters.forwarded.packets.get(), drops), (4, 1, 3));
+    assert_eq!(
+        (received, counters.forwarded.packets.get(), drops),
+        (4, 1, 3)
+    );
     assert_eq!(counters.rules[0].decisions.get(), 1);
     assert_eq!(counters.rules[0].volume.packets.get(), 1);
 }
