@@ -1,0 +1,3 @@
+//! Where frames come from and go to: each backend is a [`FrameIo`](super::frame::FrameIo).
+
+pub mod afxdp;
