@@ -50,7 +50,10 @@ pub fn compatibility(compat: &settings::Compat) -> Result<Compatibility, Compati
 
 /// Bounds of the classifier.
 pub fn classifier_limits(settings: &Settings) -> tree::Limits {
-    tree::Limits { nodes_max: settings.limits.classifier_nodes, ..tree::Limits::default() }
+    tree::Limits {
+        nodes_max: settings.limits.classifier_nodes,
+        ..tree::Limits::default()
+    }
 }
 
 /// What of every snapshot stays the same.
@@ -212,7 +215,11 @@ fn management_rules(management: &settings::Management) -> Vec<ManagementRule> {
         ];
         for (source, (protocol, echo)) in everywhere.into_iter().zip(pings) {
             let ports = u16::from(echo)..=u16::from(echo);
-            rules.push(ManagementRule { source, protocol: Some(protocol), ports });
+            rules.push(ManagementRule {
+                source,
+                protocol: Some(protocol),
+                ports,
+            });
         }
     }
     for allow in &management.allow {
@@ -225,7 +232,11 @@ fn management_rules(management: &settings::Management) -> Vec<ManagementRule> {
             false => allow.ports.clone(),
         };
         for &source in &allow.from {
-            let rule = |ports| ManagementRule { source, protocol, ports };
+            let rule = |ports| ManagementRule {
+                source,
+                protocol,
+                ports,
+            };
             rules.extend(ranges.iter().cloned().map(rule));
         }
     }

@@ -24,7 +24,10 @@ pub struct Workers {
 impl Workers {
     /// Sum of one counter.
     pub fn sum(&self, read: impl Fn(&WorkerCounters) -> &Counter) -> u64 {
-        self.counters.iter().map(|counters| read(counters).get()).sum()
+        self.counters
+            .iter()
+            .map(|counters| read(counters).get())
+            .sum()
     }
 
     /// Sum of one volume.
@@ -38,7 +41,11 @@ impl Workers {
     /// What a rule has decided.
     pub fn rule(&self, slot: RuleSlot) -> RuleTotals {
         let mut totals = RuleTotals::default();
-        for rule in self.counters.iter().filter_map(|counters| counters.rule(slot)) {
+        for rule in self
+            .counters
+            .iter()
+            .filter_map(|counters| counters.rule(slot))
+        {
             totals.decisions += rule.decisions.get();
             totals.packets += rule.volume.packets.get();
             totals.bytes += rule.volume.bytes.get();
@@ -50,7 +57,10 @@ impl Workers {
     pub fn port(&self, port: PortId) -> (VolumeStatus, VolumeStatus) {
         let number = port.0 as usize;
         let received = self.volume(|counters| &counters.ports[number].received);
-        (received, self.volume(|counters| &counters.ports[number].sent))
+        (
+            received,
+            self.volume(|counters| &counters.ports[number].sent),
+        )
     }
 
     /// Packets by verdict.
@@ -61,12 +71,21 @@ impl Workers {
             dropped.bytes += volume.bytes;
         }
         BTreeMap::from([
-            ("forward".to_owned(), self.volume(|counters| &counters.forwarded)),
+            (
+                "forward".to_owned(),
+                self.volume(|counters| &counters.forwarded),
+            ),
             ("drop".to_owned(), dropped),
-            ("kernel".to_owned(), self.volume(|counters| &counters.kernel)),
+            (
+                "kernel".to_owned(),
+                self.volume(|counters| &counters.kernel),
+            ),
             ("local".to_owned(), self.volume(|counters| &counters.local)),
             ("hold".to_owned(), self.volume(|counters| &counters.held)),
-            ("handoff".to_owned(), self.volume(|counters| &counters.handed_off)),
+            (
+                "handoff".to_owned(),
+                self.volume(|counters| &counters.handed_off),
+            ),
         ])
     }
 
@@ -106,15 +125,24 @@ impl Workers {
     /// Frames waiting for neighbours.
     pub fn neighbours(&self, requests_lost: u64) -> NeighboursStatus {
         let frames_waiting = self.sum(|counters| &counters.frames_waiting);
-        NeighboursStatus { frames_waiting, requests_lost }
+        NeighboursStatus {
+            frames_waiting,
+            requests_lost,
+        }
     }
 
     /// Counters that have no place of their own.
     pub fn others(&self) -> BTreeMap<String, u64> {
         BTreeMap::from([
             ("icmp-errors-sent".to_owned(), self.sum(|c| &c.replies_sent)),
-            ("icmp-errors-limited".to_owned(), self.sum(|c| &c.replies_limited)),
-            ("checksums-completed".to_owned(), self.sum(|c| &c.checksums_completed)),
+            (
+                "icmp-errors-limited".to_owned(),
+                self.sum(|c| &c.replies_limited),
+            ),
+            (
+                "checksums-completed".to_owned(),
+                self.sum(|c| &c.checksums_completed),
+            ),
             ("events-lost".to_owned(), self.sum(|c| &c.events_lost)),
         ])
     }

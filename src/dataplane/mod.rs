@@ -21,3 +21,4 @@ pub mod snapshot;
 pub mod statistics;
 pub mod verdict;
 pub mod worker;
+pub mod xdp;
