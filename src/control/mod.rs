@@ -3,6 +3,7 @@
 
 pub mod admin;
 pub mod client;
+pub mod logging;
 pub mod metrics;
 pub mod netlink;
 pub mod plan;
@@ -12,3 +13,5 @@ pub mod reload;
 pub mod report;
 pub mod rule_slots;
 pub mod status;
+pub mod supervisor;
+pub mod workers;

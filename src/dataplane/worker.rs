@@ -23,6 +23,8 @@ pub enum WaitStrategy {
 
 /// Rounds without a frame before a worker goes to sleep: a sleep and a wake-up cost more than these.
 const IDLE_ROUNDS: u32 = 64;
+/// Rounds between two calls of `maintain` while there is always something to do.
+const MAINTAIN_ROUNDS: u32 = 1024;
 /// Longest sleep: bounds how late a stop request, a new snapshot or an expiry is noticed.
 const SLEEP_MS: u32 = 20;
 /// Sleep while frames wait for a neighbour, whose resolution arrives as a snapshot.
@@ -61,12 +63,18 @@ impl<I: FrameIo> Worker<I> {
     }
 
     /// Forwards until `stop` is set. The clock counts microseconds from `start`, which all workers
-    /// and control share.
-    pub fn run(&mut self, start: Instant, stop: &AtomicBool) {
+    /// and control share. `maintain` is called now and then, between two batches, for what only the
+    /// backend knows (a port that came back).
+    pub fn run(&mut self, start: Instant, stop: &AtomicBool, mut maintain: impl FnMut(&mut I)) {
         let mut idle_rounds = 0;
+        let mut rounds: u32 = 0;
         while !stop.load(Ordering::Relaxed) {
             let now_us = start.elapsed().as_micros() as u64;
             self.counters.pulse_us.set(now_us);
+            rounds = rounds.wrapping_add(1);
+            if idle_rounds > 0 || rounds.is_multiple_of(MAINTAIN_ROUNDS) {
+                maintain(&mut self.io);
+            }
             if self.round(now_us) {
                 idle_rounds = 0;
                 continue;

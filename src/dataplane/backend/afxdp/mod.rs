@@ -122,6 +122,9 @@ impl FrameIo for AfXdpIo {
     }
     fn recycle(&mut self, _frame: AfXdpFrame) {}
     fn flush(&mut self) {}
+    fn wait(&mut self, timeout_ms: u32) {
+        AfXdpIo::wait(self, Duration::from_millis(timeout_ms.into()));
+    }
 }
 
 /// State of a queue's socket.
