@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::admin::{self, AdminError, ReloadOutcome, Request};
-use super::netlink::{KernelView, Mirror, MirrorError, kernel_forwards};
+use super::netlink::{KernelView, Mirror, MirrorError, MirrorHandle, kernel_forwards};
 use super::plan;
 use super::policy::{PolicyDirectory, Prepared, activate};
 use super::publisher::Publisher;
@@ -49,6 +49,9 @@ pub enum RunError {
     /// The kernel mirror.
     #[error(transparent)]
     Mirror(#[from] MirrorError),
+    /// The kernel mirror's task is gone.
+    #[error("the kernel mirror has ended")]
+    MirrorEnded,
     /// The admin socket.
     #[error(transparent)]
     Admin(#[from] AdminError),
@@ -237,7 +240,7 @@ impl Supervisor {
                 Some(request) = self.admin.recv() => self.answer(request),
                 changed = self.kernel.changed() => {
                     if changed.is_err() {
-                        return Err(MirrorError::Ended.into());
+                        return Err(RunError::MirrorEnded);
                     }
                     self.kernel_changed();
                 }
