@@ -416,3 +416,341 @@ impl Covered {
         passed_bytes == u32::from(total_bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::sample::{self, Ipv4, fragment_header, ipv6_frame};
+    use crate::wire::{ParseOptions, Parsed, parse, protocol};
+
+    const SECOND_US: u64 = 1_000_000;
+
+    fn tracker() -> FragmentTracker {
+        FragmentTracker::new(FragmentLimits::default(), [1, 2])
+    }
+
+    /// A UDP fragment of `data_bytes` at `offset_bytes` of datagram `id` from `host`.
+    fn view(host: u8, id: u16, offset_bytes: u16, data_bytes: usize, more: bool) -> PacketView {
+        let header = Ipv4 {
+            source: [198, 18, 0, host],
+            identification: id,
+            flags_and_offset: offset_bytes / 8 | if more { 0x2000 } else { 0 },
+            ..Ipv4::new(protocol::UDP)
+        };
+        let mut data = sample::udp(&[]);
+        data.resize(data_bytes, 0);
+        sample::view(&header.frame(&data))
+    }
+
+    fn flow(view: &PacketView) -> FlowKey {
+        FlowKey {
+            source_port: 40000,
+            destination_port: 53,
+            ..view.key
+        }
+    }
+
+    fn first(tracker: &mut FragmentTracker, now_us: u64, view: &PacketView) -> Option<DropReason> {
+        tracker.first(now_us, view, flow(view)).err()
+    }
+
+    fn later(tracker: &mut FragmentTracker, now_us: u64, view: &PacketView) -> Option<DropReason> {
+        match tracker.later(now_us, view) {
+            Ok(found) => {
+                assert_eq!(found, flow(view));
+                None
+            }
+            Err(reason) => Some(reason),
+        }
+    }
+
+    const WITHOUT_FIRST: Option<DropReason> = Some(DropReason::FragmentWithoutFirst);
+    const OVERLAP: Option<DropReason> = Some(DropReason::FragmentOverlap);
+    const FULL: Option<DropReason> = Some(DropReason::FragmentTableFull);
+
+    #[test]
+    fn a_datagram_passes_and_is_forgotten() {
+        let mut tracker = tracker();
+        assert_eq!(first(&mut tracker, 0, &view(1, 1, 0, 1200, true)), None);
+        assert_eq!(later(&mut tracker, 1, &view(1, 1, 2400, 100, false)), None);
+        assert_eq!(tracker.datagrams(), 1);
+        assert_eq!(later(&mut tracker, 2, &view(1, 1, 1200, 1200, true)), None);
+        assert_eq!(tracker.datagrams(), 0);
+        let late = view(1, 1, 1200, 1200, true);
+        assert_eq!(later(&mut tracker, 3, &late), WITHOUT_FIRST);
+    }
+
+    #[test]
+    fn later_fragments_need_the_first() {
+        let mut tracker = tracker();
+        assert_eq!(
+            later(&mut tracker, 0, &view(1, 1, 1200, 100, false)),
+            WITHOUT_FIRST
+        );
+        assert_eq!(first(&mut tracker, 0, &view(1, 1, 0, 1200, true)), None);
+        // Another identification, another host.
+        assert_eq!(
+            later(&mut tracker, 0, &view(1, 2, 1200, 100, false)),
+            WITHOUT_FIRST
+        );
+        assert_eq!(
+            later(&mut tracker, 0, &view(2, 1, 1200, 100, false)),
+            WITHOUT_FIRST
+        );
+        // Another zone, another protocol.
+        let mut other = view(1, 1, 1200, 100, false);
+        other.key.zone = 5;
+        assert_eq!(later(&mut tracker, 0, &other), WITHOUT_FIRST);
+        let mut other = view(1, 1, 1200, 100, false);
+        other.key.protocol = protocol::GRE;
+        assert_eq!(later(&mut tracker, 0, &other), WITHOUT_FIRST);
+        assert_eq!(later(&mut tracker, 0, &view(1, 1, 1200, 100, false)), None);
+    }
+
+    #[test]
+    fn ipv6_fragments_may_differ_in_next_header() {
+        let fragment = |next_header, offset, more, data: &[u8]| {
+            let header = fragment_header(next_header, offset, more, 9);
+            sample::view(&ipv6_frame(44, &[&header, data].concat()))
+        };
+        let mut tracker = tracker();
+        let data = [60, 0, 1, 4, 0, 0, 0, 0];
+        let data = [&data, sample::udp(&[]).as_slice()].concat();
+        let mut data = data;
+        data[0] = protocol::UDP;
+        let opening = fragment(60, 0, true, &data);
+        assert_eq!(tracker.first(0, &opening, opening.key), Ok(()));
+        let closing = fragment(protocol::UDP, 16, false, &[0; 5]);
+        assert_eq!(tracker.later(0, &closing), Ok(opening.key));
+    }
+
+    #[test]
+    fn overlaps_poison_the_datagram() {
+        // Each is sent after 0..1200 and 2400..3000 (the last) passed.
+        for (offset, data_bytes, more) in [
+            (1192, 16, true),
+            (8, 8, true),
+            (2000, 408, true),
+            (2400, 8, true),
+            (2400, 600, true),
+            (3000, 8, true),
+            (2400, 608, false),
+            (1200, 8, false),
+            (3200, 8, false),
+        ] {
+            let mut tracker = tracker();
+            assert_eq!(first(&mut tracker, 0, &view(1, 1, 0, 1200, true)), None);
+            assert_eq!(later(&mut tracker, 0, &view(1, 1, 2400, 600, false)), None);
+            let overlapping = view(1, 1, offset, data_bytes, more);
+            assert_eq!(later(&mut tracker, 0, &overlapping), OVERLAP, "{offset}");
+            // The missing one does not pass any more.
+            assert_eq!(
+                later(&mut tracker, 0, &view(1, 1, 1200, 1200, true)),
+                OVERLAP,
+                "{offset}"
+            );
+        }
+        // Another first fragment.
+        let mut tracker = tracker();
+        assert_eq!(first(&mut tracker, 0, &view(1, 1, 0, 1200, true)), None);
+        assert_eq!(first(&mut tracker, 0, &view(1, 1, 0, 800, true)), OVERLAP);
+        assert_eq!(later(&mut tracker, 0, &view(1, 1, 1200, 8, false)), OVERLAP);
+    }
+
+    #[test]
+    fn duplicates_are_dropped_and_do_no_harm() {
+        let mut tracker = tracker();
+        assert_eq!(first(&mut tracker, 0, &view(1, 1, 0, 1200, true)), None);
+        assert_eq!(first(&mut tracker, 0, &view(1, 1, 0, 1200, true)), OVERLAP);
+        assert_eq!(later(&mut tracker, 0, &view(1, 1, 2400, 600, false)), None);
+        assert_eq!(
+            later(&mut tracker, 0, &view(1, 1, 2400, 600, false)),
+            OVERLAP
+        );
+        assert_eq!(later(&mut tracker, 0, &view(1, 1, 1200, 1200, true)), None);
+        assert_eq!(tracker.datagrams(), 0);
+    }
+
+    #[test]
+    fn datagrams_expire() {
+        let mut tracker = tracker();
+        assert_eq!(first(&mut tracker, 0, &view(1, 1, 0, 800, true)), None);
+        assert_eq!(
+            later(&mut tracker, 10 * SECOND_US - 1, &view(1, 1, 800, 8, true)),
+            None
+        );
+        let tardy = view(1, 1, 808, 8, true);
+        assert_eq!(later(&mut tracker, 10 * SECOND_US, &tardy), WITHOUT_FIRST);
+        assert_eq!(tracker.datagrams(), 0);
+        // A new datagram may use the identification again.
+        assert_eq!(
+            first(&mut tracker, 10 * SECOND_US, &view(1, 1, 0, 1200, true)),
+            None
+        );
+    }
+
+    #[test]
+    fn whole_packets_and_atomic_fragments_leave_no_trace() {
+        let mut tracker = tracker();
+        let whole = view(1, 1, 0, 100, false);
+        assert_eq!(first(&mut tracker, 0, &whole), None);
+        let atomic = [fragment_header(17, 0, false, 9), sample::udp(&[])].concat();
+        let atomic = sample::view(&ipv6_frame(44, &atomic));
+        assert_eq!(first(&mut tracker, 0, &atomic), None);
+        assert_eq!(tracker.datagrams(), 0);
+        assert_eq!(later(&mut tracker, 0, &whole), WITHOUT_FIRST);
+    }
+
+    #[test]
+    fn fragments_of_a_datagram_are_bounded() {
+        let mut tracker = tracker();
+        assert_eq!(first(&mut tracker, 0, &view(1, 1, 0, 8, true)), None);
+        for index in 1..FRAGMENTS_PER_DATAGRAM_MAX as u16 {
+            assert_eq!(
+                later(&mut tracker, 0, &view(1, 1, index * 8, 8, true)),
+                None
+            );
+        }
+        let one_more = FRAGMENTS_PER_DATAGRAM_MAX as u16 * 8;
+        assert_eq!(later(&mut tracker, 0, &view(1, 1, one_more, 8, true)), FULL);
+    }
+
+    #[test]
+    fn one_source_cannot_fill_the_table() {
+        let limits = FragmentLimits {
+            datagrams_max: 64,
+            datagrams_per_source_max: 8,
+            lifetime_us: 10 * SECOND_US,
+        };
+        let mut tracker = FragmentTracker::new(limits, [1, 2]);
+        for id in 0..100 {
+            let expected = if id < 8 { None } else { FULL };
+            assert_eq!(first(&mut tracker, 0, &view(1, id, 0, 800, true)), expected);
+        }
+        for host in 2..9 {
+            for id in 0..8 {
+                assert_eq!(first(&mut tracker, 1, &view(host, id, 0, 800, true)), None);
+            }
+        }
+        assert_eq!(tracker.datagrams(), 64);
+        assert_eq!(first(&mut tracker, 1, &view(9, 0, 0, 800, true)), FULL);
+        // Completing one makes room, and so does time.
+        assert_eq!(later(&mut tracker, 1, &view(2, 0, 800, 8, false)), None);
+        assert_eq!(first(&mut tracker, 1, &view(9, 0, 0, 800, true)), None);
+        for host in 10..17 {
+            let now_us = 10 * SECOND_US + 1;
+            assert_eq!(
+                first(&mut tracker, now_us, &view(host, 0, 0, 800, true)),
+                None
+            );
+        }
+    }
+
+    #[test]
+    fn a_prefix_of_ipv6_is_one_source() {
+        let limits = FragmentLimits {
+            datagrams_per_source_max: 8,
+            ..FragmentLimits::default()
+        };
+        let mut tracker = FragmentTracker::new(limits, [1, 2]);
+        for host in 0..16u8 {
+            let header = fragment_header(17, 0, true, 1);
+            let mut frame = ipv6_frame(44, &[header, sample::udp(&[0; 8])].concat());
+            frame[14 + 23] = host;
+            let expected = if host < 8 { None } else { FULL };
+            assert_eq!(first(&mut tracker, 0, &sample::view(&frame)), expected);
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let limits = FragmentLimits::default();
+        let entries = limits.datagrams_max as usize * size_of::<Entry>();
+        let slots = limits.datagrams_max.next_power_of_two() as usize;
+        assert!(entries + slots * 5 * size_of::<u32>() <= 4 << 20);
+    }
+
+    /// The obvious slow tracker: which fragments of each datagram passed, compared pairwise.
+    #[derive(Default)]
+    struct Reference {
+        datagrams: HashMap<(u8, u16), (u64, Vec<(u32, u32, bool)>, bool)>,
+    }
+
+    impl Reference {
+        fn pass(
+            &mut self,
+            now_us: u64,
+            key: (u8, u16),
+            (start, end, more): (u32, u32, bool),
+        ) -> Option<DropReason> {
+            self.datagrams.retain(|_, datagram| datagram.0 > now_us);
+            if start == 0 {
+                let new = (now_us + 10 * SECOND_US, Vec::new(), false);
+                self.datagrams.entry(key).or_insert(new);
+            }
+            let Some((_, passed, poisoned)) = self.datagrams.get_mut(&key) else {
+                return WITHOUT_FIRST;
+            };
+            if *poisoned || passed.contains(&(start, end, more)) {
+                return OVERLAP;
+            }
+            let contradicts = |other: &(u32, u32, bool)| {
+                let overlap = start < other.1 && other.0 < end;
+                let behind_last = (!other.2 && end > other.1) || (!more && other.1 > end);
+                overlap || behind_last || (!more && !other.2)
+            };
+            if passed.iter().any(contradicts) {
+                *poisoned = true;
+                return OVERLAP;
+            }
+            passed.push((start, end, more));
+            let bytes: u32 = passed.iter().map(|range| range.1 - range.0).sum();
+            if passed.iter().any(|range| !range.2 && range.1 == bytes) {
+                self.datagrams.remove(&key);
+            }
+            None
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn equals_the_obvious_tracker(
+            fragments in vec((1..3u8, 0..2u16, 0..6u16, 1..4u16, 0..4u8, 0..2u64), 1..40),
+        ) {
+            let mut tracker = tracker();
+            let mut reference = Reference::default();
+            let mut now_us = 0;
+            for (host, id, offset, words, kind, seconds) in fragments {
+                now_us += seconds * SECOND_US;
+                let more = kind != 0 || offset == 0;
+                let (start, bytes) = (offset * 8, words * 8);
+                let view = view(host, id, start, bytes as usize, more);
+                let found = match start {
+                    0 => first(&mut tracker, now_us, &view),
+                    _ => later(&mut tracker, now_us, &view),
+                };
+                let range = (u32::from(start), u32::from(start + bytes), more);
+                prop_assert_eq!(found, reference.pass(now_us, (host, id), range));
+                prop_assert!(tracker.datagrams() as usize >= reference.datagrams.len());
+            }
+        }
+
+        #[test]
+        fn no_frame_panics(frames in vec(sample::mutated(), 1..20)) {
+            let mut tracker = tracker();
+            for frame in frames {
+                if let Ok(Parsed::Ip(view)) = parse(&frame, &ParseOptions::default()) {
+                    let _ = tracker.first(0, &view, view.key);
+                    let _ = tracker.later(0, &view);
+                }
+            }
+        }
+    }
+}

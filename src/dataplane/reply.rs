@@ -343,3 +343,408 @@ impl ReplyLimiter {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::sample::{self, Ipv4, ethernet, fragment_header, ipv6_frame, view};
+    use crate::wire::{ParseOptions, Parsed, parse, parse_icmp_error};
+
+    const PORT_MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 0xfe]);
+    const FRAME_CAPACITY: usize = 2048;
+
+    /// A frame in memory of a fixed size.
+    #[derive(Debug, Clone, PartialEq)]
+    struct Memory {
+        bytes: Vec<u8>,
+        capacity: usize,
+    }
+
+    impl FrameBuffer for Memory {
+        fn bytes(&self) -> &[u8] {
+            &self.bytes
+        }
+
+        fn bytes_mut(&mut self) -> &mut [u8] {
+            &mut self.bytes
+        }
+
+        fn capacity(&self) -> usize {
+            self.capacity
+        }
+
+        fn set_len(&mut self, len: usize) {
+            assert!(len <= self.capacity);
+            self.bytes.resize(len, 0xa5);
+        }
+    }
+
+    fn memory(bytes: &[u8]) -> Memory {
+        Memory {
+            bytes: bytes.to_vec(),
+            capacity: FRAME_CAPACITY,
+        }
+    }
+
+    fn replier(family: Family) -> Replier {
+        Replier {
+            mac: PORT_MAC,
+            address: match family {
+                Family::V4 => Address::from_v4_bytes([198, 18, 0, 254]),
+                Family::V6 => Address::from_bits(0x2001_0db8_0001 << 80 | 0xfe),
+            },
+        }
+    }
+
+    fn error(frame: &[u8], kind: ErrorKind) -> Result<Vec<u8>, NoReply> {
+        let view = view(frame);
+        let mut memory = memory(frame);
+        let result = icmp_error(&mut memory, &view, kind, &replier(view.key.family));
+        match result {
+            Ok(()) => Ok(memory.bytes),
+            Err(reason) => {
+                assert_eq!(memory.bytes, frame, "not answered, but changed");
+                Err(reason)
+            }
+        }
+    }
+
+    fn reset(frame: &[u8]) -> Result<Vec<u8>, NoReply> {
+        let mut memory = memory(frame);
+        tcp_reset(&mut memory, &view(frame), PORT_MAC).map(|()| memory.bytes)
+    }
+
+    fn udp_v4() -> Vec<u8> {
+        sample::filled(Ipv4::new(protocol::UDP).frame(&sample::udp(&[7; 40])))
+    }
+
+    fn udp_v6() -> Vec<u8> {
+        sample::filled(ipv6_frame(protocol::UDP, &sample::udp(&[7; 40])))
+    }
+
+    #[test]
+    fn types_codes_and_mtu() {
+        use ErrorKind::*;
+        let too_big = |mtu_bytes| PacketTooBig { mtu_bytes };
+        for (kind, v4, v6) in [
+            (TimeExceeded, (11, 0, 0), (3, 0, 0)),
+            (NetworkUnreachable, (3, 0, 0), (1, 0, 0)),
+            (HostUnreachable, (3, 1, 0), (1, 3, 0)),
+            (PortUnreachable, (3, 3, 0), (1, 4, 0)),
+            (AdministrativelyProhibited, (3, 13, 0), (1, 1, 0)),
+            (too_big(1400), (3, 4, 1400), (2, 0, 1400)),
+            (too_big(70_000), (3, 4, 65_535), (2, 0, 70_000)),
+        ] {
+            for (frame, expected) in [(udp_v4(), v4), (udp_v6(), v6)] {
+                let answer = error(&frame, kind).unwrap();
+                let view = view(&answer);
+                let l4 = view.l4 as usize;
+                let word = u32::from_be_bytes(answer[l4 + 4..l4 + 8].try_into().unwrap());
+                assert_eq!((answer[l4], answer[l4 + 1], word), expected, "{kind:?}");
+                assert!(etherparse::SlicedPacket::from_ethernet(&answer).is_ok());
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_goes_back_where_the_frame_came_from() {
+        let packet = Ipv4::new(protocol::UDP).packet(&sample::udp(b"abcd"));
+        let frame = ethernet(&[0x2064, 7], protocol::ETHER_IPV4, &packet);
+        let answer = error(&frame, ErrorKind::TimeExceeded).unwrap();
+        assert_eq!(destination_mac(&answer), MacAddress([2, 0, 0, 0, 0, 1]));
+        assert_eq!(source_mac(&answer), PORT_MAC);
+        assert_eq!(answer[12..22], frame[12..22]);
+        let view = view(&answer);
+        assert_eq!(view.key.source, replier(Family::V4).address);
+        assert_eq!(
+            view.key.destination,
+            Address::from_v4_bytes(sample::SOURCE_V4)
+        );
+        assert_eq!(view.ttl, 64);
+    }
+
+    #[test]
+    fn as_much_is_quoted_as_may_be() {
+        let long_v4 = Ipv4::new(protocol::UDP).frame(&sample::udp(&[7; 1400]));
+        let long_v6 = ipv6_frame(protocol::UDP, &sample::udp(&[7; 1400]));
+        for (frame, answer_bytes, headers_bytes) in [
+            (long_v4, 576, 28),
+            (long_v6, 1280, 48),
+            (udp_v4(), 96, 28),
+            (udp_v6(), 136, 48),
+        ] {
+            let answer = error(&frame, ErrorKind::HostUnreachable).unwrap();
+            assert_eq!(answer.len(), 14 + answer_bytes);
+            let quote = &answer[14 + headers_bytes..];
+            // The UDP checksum of the IPv6 sample is wrong (0), and stays so in the quote.
+            assert_eq!(quote, &frame[14..14 + quote.len()]);
+        }
+    }
+
+    #[test]
+    fn padding_is_not_quoted() {
+        let mut frame = udp_v4();
+        frame.extend([0xee; 6]);
+        let answer = error(&frame, ErrorKind::HostUnreachable).unwrap();
+        assert_eq!(answer.len(), 14 + 28 + 20 + 48);
+        assert!(!answer.ends_with(&[0xee]));
+    }
+
+    #[test]
+    fn a_small_buffer_gets_a_short_quote_or_none() {
+        let frame = udp_v4();
+        for (capacity, expected) in [
+            (frame.len() + 28, Ok(14 + 96)),
+            (frame.len(), Ok(frame.len())),
+            (frame.len() - 13, Err(NoReply::NoRoom)),
+        ] {
+            let mut memory = Memory {
+                bytes: frame.clone(),
+                capacity,
+            };
+            let replier = replier(Family::V4);
+            let kind = ErrorKind::HostUnreachable;
+            let result = icmp_error(&mut memory, &view(&frame), kind, &replier);
+            assert_eq!(result.map(|()| memory.bytes.len()), expected);
+        }
+    }
+
+    #[test]
+    fn a_partial_checksum_is_completed_in_the_quote() {
+        for complete in [udp_v4(), udp_v6()] {
+            let partial = sample::partial(complete.clone());
+            assert_ne!(partial, complete);
+            let kind = ErrorKind::HostUnreachable;
+            assert_eq!(error(&partial, kind), error(&complete, kind));
+        }
+    }
+
+    /// A good frame with these bytes changed.
+    fn with(mut frame: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
+        frame[at..at + bytes.len()].copy_from_slice(bytes);
+        sample::repair_ipv4_checksum(&mut frame);
+        frame
+    }
+
+    #[test]
+    fn silence_where_it_is_required() {
+        let kind = ErrorKind::AdministrativelyProhibited;
+        let icmp_v4 = |icmp_type| Ipv4::new(1).frame(&sample::icmp(icmp_type, 0, &[0; 28]));
+        let icmp_v6 = |icmp_type| ipv6_frame(58, &sample::icmp(icmp_type, 0, &[0; 48]));
+        for icmp_type in [0, 8, 13, 14, 17, 18] {
+            assert!(error(&icmp_v4(icmp_type), kind).is_ok(), "{icmp_type}");
+        }
+        for icmp_type in [3, 4, 5, 11, 12, 19, 40, 255] {
+            assert_eq!(
+                error(&icmp_v4(icmp_type), kind),
+                Err(NoReply::AboutIcmpError)
+            );
+        }
+        for icmp_type in [1, 2, 3, 4, 127, 137] {
+            assert_eq!(
+                error(&icmp_v6(icmp_type), kind),
+                Err(NoReply::AboutIcmpError)
+            );
+        }
+        assert!(error(&icmp_v6(128), kind).is_ok());
+
+        let fragment = |flags_and_offset| {
+            let header = Ipv4 {
+                flags_and_offset,
+                ..Ipv4::new(protocol::UDP)
+            };
+            header.frame(&sample::udp(&[0; 16]))
+        };
+        assert!(error(&fragment(0x2000), kind).is_ok());
+        assert_eq!(
+            error(&fragment(0x0003), kind),
+            Err(NoReply::AboutLaterFragment)
+        );
+        let later = [fragment_header(17, 24, false, 1), vec![0; 8]].concat();
+        assert_eq!(
+            error(&ipv6_frame(44, &later), kind),
+            Err(NoReply::AboutLaterFragment)
+        );
+
+        for source in [
+            [0, 0, 0, 0],
+            [127, 0, 0, 1],
+            [224, 0, 0, 1],
+            [255; 4],
+            [240, 0, 0, 1],
+        ] {
+            assert_eq!(
+                error(&with(udp_v4(), 26, &source), kind),
+                Err(NoReply::BadSource)
+            );
+        }
+        assert_eq!(
+            error(&with(udp_v4(), 26, &sample::DESTINATION_V4), kind),
+            Err(NoReply::BadSource)
+        );
+        let mut loopback = [0; 16];
+        assert_eq!(
+            error(&with(udp_v6(), 22, &loopback), kind),
+            Err(NoReply::BadSource)
+        );
+        loopback[15] = 1;
+        assert_eq!(
+            error(&with(udp_v6(), 22, &loopback), kind),
+            Err(NoReply::BadSource)
+        );
+        assert_eq!(
+            error(&with(udp_v6(), 22, &[0xff]), kind),
+            Err(NoReply::BadSource)
+        );
+        assert_eq!(
+            error(&with(udp_v4(), 6, &[1]), kind),
+            Err(NoReply::BadSource)
+        );
+        assert_eq!(
+            error(&with(udp_v4(), 6, &[0; 6]), kind),
+            Err(NoReply::BadSource)
+        );
+
+        let too_big = ErrorKind::PacketTooBig { mtu_bytes: 1280 };
+        for (frame, too_big_allowed) in [
+            (with(udp_v4(), 30, &[224]), false),
+            (with(udp_v4(), 30, &[255; 4]), false),
+            (with(udp_v4(), 0, &[0xff; 6]), false),
+            (with(udp_v6(), 38, &[0xff]), true),
+            (with(udp_v6(), 0, &[0x33, 0x33]), true),
+        ] {
+            assert_eq!(error(&frame, kind), Err(NoReply::AboutMulticast));
+            assert_eq!(error(&frame, too_big).is_ok(), too_big_allowed);
+        }
+    }
+
+    #[test]
+    fn another_frame_than_the_one_parsed_is_refused() {
+        let frame = udp_v4();
+        let mut short = memory(&frame[..30]);
+        let kind = ErrorKind::TimeExceeded;
+        let result = icmp_error(&mut short, &view(&frame), kind, &replier(Family::V4));
+        assert_eq!(result, Err(NoReply::NoRoom));
+    }
+
+    #[test]
+    fn resets_answer_by_the_rules() {
+        let tcp_v4 = |flags, payload: &[u8]| {
+            Ipv4::new(protocol::TCP).frame(&sample::tcp(flags, &[1; 4], payload))
+        };
+        let tcp_v6 =
+            |flags, payload: &[u8]| ipv6_frame(protocol::TCP, &sample::tcp(flags, &[], payload));
+        // The samples have sequence 0x1000, acknowledgement 0x2000.
+        for (flags, payload, expected) in [
+            (0x02, b"".as_slice(), (0, 0x1001, TcpFlags(0x14))),
+            (0x02, b"fast", (0, 0x1005, TcpFlags(0x14))),
+            (0x01, b"abc", (0, 0x1004, TcpFlags(0x14))),
+            (0x00, b"abc", (0, 0x1003, TcpFlags(0x14))),
+            (0x10, b"abc", (0x2000, 0, TcpFlags(0x04))),
+            (0x12, b"", (0x2000, 0, TcpFlags(0x04))),
+        ] {
+            for frame in [tcp_v4(flags, payload), tcp_v6(flags, payload)] {
+                let asked = view(&frame);
+                let answer = reset(&frame).unwrap();
+                let view = view(&answer);
+                let header = view.tcp(&answer).unwrap();
+                let found = (header.sequence, header.acknowledgement, header.flags);
+                assert_eq!(found, expected);
+                assert_eq!(Some(view.key), asked.key.reversed());
+                assert_eq!(
+                    checksum::verify(&answer, &view),
+                    checksum::ChecksumState::Valid
+                );
+                assert_eq!((header.window, header.payload_bytes), (0, 0));
+                assert_eq!(source_mac(&answer), PORT_MAC);
+                assert_eq!(destination_mac(&answer), source_mac(&frame));
+            }
+        }
+        assert_eq!(reset(&tcp_v4(0x14, b"")), Err(NoReply::AboutReset));
+        assert_eq!(reset(&udp_v4()), Err(NoReply::NotTcp));
+        let fragment = Ipv4 {
+            flags_and_offset: 0x2000,
+            ..Ipv4::new(protocol::TCP)
+        };
+        let first = fragment.frame(&sample::tcp(0x02, &[1; 4], &[]));
+        assert_eq!(reset(&first), Err(NoReply::AboutLaterFragment));
+        assert_eq!(
+            reset(&with(tcp_v4(0x02, b""), 0, &[0xff; 6])),
+            Err(NoReply::AboutMulticast)
+        );
+    }
+
+    #[test]
+    fn the_limiter_bounds_burst_and_rate() {
+        let mut limiter = ReplyLimiter::new(100, 50);
+        let burst = |limiter: &mut ReplyLimiter, now_us| {
+            std::iter::repeat_with(|| limiter.allow(now_us))
+                .take_while(|&allowed| allowed)
+                .count()
+        };
+        assert_eq!(burst(&mut limiter, 5), 50);
+        assert_eq!(burst(&mut limiter, 5), 0);
+        assert_eq!(burst(&mut limiter, 9_000), 0);
+        assert_eq!(burst(&mut limiter, 10_005), 1);
+        assert_eq!(burst(&mut limiter, 110_005), 10);
+        // Never more than the burst, and time that goes back earns nothing.
+        assert_eq!(burst(&mut limiter, 1_000_000_000), 50);
+        assert_eq!(burst(&mut limiter, 0), 0);
+        assert_eq!(burst(&mut limiter, 1_000_009_999), 0);
+        assert_eq!(burst(&mut limiter, u64::MAX), 50);
+        assert_eq!(burst(&mut ReplyLimiter::new(0, 0), u64::MAX), 0);
+    }
+
+    fn kinds() -> impl Strategy<Value = ErrorKind> {
+        prop_oneof![
+            Just(ErrorKind::TimeExceeded),
+            Just(ErrorKind::NetworkUnreachable),
+            Just(ErrorKind::AdministrativelyProhibited),
+            any::<u32>().prop_map(|mtu_bytes| ErrorKind::PacketTooBig { mtu_bytes }),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 5000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn every_answer_is_well_formed_and_quotes_the_packet(
+            frame in sample::well_formed(),
+            kind in kinds(),
+        ) {
+            let asked = view(&frame);
+            let Ok(answer) = error(&frame, kind) else {
+                return Ok(());
+            };
+            let view = view(&answer);
+            prop_assert!(view.is_icmp_error());
+            prop_assert_eq!(view.key.destination, asked.key.source);
+            prop_assert_eq!(checksum::verify(&answer, &view), checksum::ChecksumState::Valid);
+            let quoted = parse_icmp_error(&answer, &view).unwrap();
+            prop_assert_eq!(quoted.key, asked.key);
+            prop_assert!(quoted.header_checksum_valid);
+            prop_assert_eq!(view.vlan, asked.vlan);
+            // An answer is never answered.
+            prop_assert_eq!(error(&answer, kind), Err(NoReply::AboutIcmpError));
+        }
+
+        #[test]
+        fn no_bytes_panic(frame in sample::mutated(), kind in kinds(), capacity in 0..300usize) {
+            let Ok(Parsed::Ip(view)) = parse(&frame, &ParseOptions::default()) else {
+                return Ok(());
+            };
+            let memory = Memory {
+                capacity: capacity.max(frame.len()),
+                bytes: frame,
+            };
+            let mut answer = memory.clone();
+            let result = icmp_error(&mut answer, &view, kind, &replier(view.key.family));
+            prop_assert_eq!(result.is_err(), answer == memory);
+            let mut answer = memory.clone();
+            let result = tcp_reset(&mut answer, &view, PORT_MAC);
+            prop_assert_eq!(result.is_err(), answer == memory);
+        }
+    }
+}

@@ -302,3 +302,219 @@ fn fill_sctp(bytes: &mut [u8], view: &PacketView) -> bool {
     packet[8..12].copy_from_slice(&checksum);
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use etherparse::{NetSlice, SlicedPacket, TransportSlice};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::super::sample::{self, Ipv4, ipv6_frame, view};
+    use super::*;
+
+    /// The whole checksum field of a packet, and where it is.
+    fn field(frame: &[u8]) -> (usize, u16) {
+        let view = view(frame);
+        let at = field_offset(view.key.family, view.key.protocol).unwrap() + view.l4 as usize;
+        (at, u16::from_be_bytes([frame[at], frame[at + 1]]))
+    }
+
+    /// The checksum that etherparse computes for a packet's upper layer.
+    fn twin(frame: &[u8]) -> Option<u16> {
+        let sliced = SlicedPacket::from_ethernet(frame).ok()?;
+        match (sliced.net?, sliced.transport?) {
+            (NetSlice::Ipv4(v4), TransportSlice::Tcp(tcp)) => tcp
+                .calc_checksum_ipv4(v4.header().source(), v4.header().destination())
+                .ok(),
+            (NetSlice::Ipv6(v6), TransportSlice::Tcp(tcp)) => tcp
+                .calc_checksum_ipv6(v6.header().source(), v6.header().destination())
+                .ok(),
+            (NetSlice::Ipv4(v4), TransportSlice::Udp(udp)) => {
+                let header = udp.to_header();
+                header
+                    .calc_checksum_ipv4(&v4.header().to_header(), udp.payload())
+                    .ok()
+            }
+            (NetSlice::Ipv6(v6), TransportSlice::Udp(udp)) => {
+                let header = udp.to_header();
+                header
+                    .calc_checksum_ipv6(&v6.header().to_header(), udp.payload())
+                    .ok()
+            }
+            // It keeps no unused words, so that only messages without them can be compared.
+            (NetSlice::Ipv4(_), TransportSlice::Icmpv4(icmp)) if icmp.type_u8() == 8 => {
+                Some(icmp.header().icmp_type.calc_checksum(icmp.payload()))
+            }
+            (NetSlice::Ipv6(v6), TransportSlice::Icmpv6(icmp)) if icmp.type_u8() == 128 => {
+                let (source, destination) = (v6.header().source(), v6.header().destination());
+                let icmp_type = icmp.header().icmp_type;
+                icmp_type
+                    .calc_checksum(source, destination, icmp.payload())
+                    .ok()
+            }
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn rfc_1071_example() {
+        let bytes = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
+        assert_eq!(sum(&bytes), 0xddf2);
+        assert_eq!(sum(&bytes[..7]), 0xdcfb);
+        assert_eq!((sum(&[]), sum(&[0xff; 6])), (0, 0xffff));
+    }
+
+    #[test]
+    fn rfc_1624_example() {
+        // Section 4: a checksum of 0xdd2f over a word that goes from 0x5555 to 0x3285 becomes 0,
+        // where the older equation gave 0xffff.
+        assert_eq!(update(0xdd2f, 0x5555, 0x3285), 0);
+    }
+
+    #[test]
+    fn states_of_udp() {
+        let frame = Ipv4::new(protocol::UDP).frame(&sample::udp(b"abcd"));
+        let state = |frame: &[u8]| (detect(frame, &view(frame)), verify(frame, &view(frame)));
+        use ChecksumState::{Absent, Partial, Unknown, Valid, Wrong};
+        assert_eq!(state(&frame), (Absent, Absent));
+        let mut frame = sample::filled(frame);
+        assert_eq!(state(&frame), (Unknown, Valid));
+        *frame.last_mut().unwrap() ^= 1;
+        assert_eq!(state(&frame), (Unknown, Wrong));
+        assert_eq!(state(&sample::partial(frame)), (Partial, Partial));
+        let frame = ipv6_frame(protocol::UDP, &sample::udp(b"abcd"));
+        assert_eq!(state(&frame), (Unknown, Wrong));
+        assert_eq!(state(&sample::filled(frame)), (Unknown, Valid));
+    }
+
+    #[test]
+    fn fragments_and_way_points_are_unknown() {
+        let fragment = Ipv4 {
+            flags_and_offset: 0x2000,
+            ..Ipv4::new(protocol::TCP)
+        };
+        let mut frame = fragment.frame(&sample::tcp(0x10, &[], &[0; 12]));
+        assert!(!fill(
+            &mut frame,
+            &view(&fragment.frame(&sample::tcp(0x10, &[], &[0; 12])))
+        ));
+        assert_eq!(verify(&frame, &view(&frame)), ChecksumState::Unknown);
+        let routing = [protocol::UDP, 0, 2, 1, 0, 0, 0, 0];
+        let frame = ipv6_frame(43, &[&routing, sample::udp(b"abcd").as_slice()].concat());
+        assert_eq!(verify(&frame, &view(&frame)), ChecksumState::Unknown);
+        let frame = Ipv4::new(protocol::GRE).frame(&[0; 40]);
+        assert_eq!(verify(&frame, &view(&frame)), ChecksumState::Unknown);
+    }
+
+    #[test]
+    fn a_computed_zero_of_udp_is_sent_as_ones() {
+        // The payload that makes the sum 0xffff.
+        let mut frame = Ipv4::new(protocol::UDP).frame(&sample::udp(&[0, 0]));
+        let at = frame.len() - 2;
+        frame = sample::filled(frame);
+        let (_, checksum) = field(&frame);
+        frame[at..].copy_from_slice(&checksum.to_be_bytes());
+        let frame = sample::filled(frame);
+        assert_eq!(field(&frame).1, 0xffff);
+        assert_eq!(verify(&frame, &view(&frame)), ChecksumState::Valid);
+    }
+
+    #[test]
+    fn partial_coverage() {
+        // UDP-Lite covers what it says, under the packet's length.
+        let mut lite = sample::udp(b"abcdefgh");
+        lite[5] = 12;
+        let mut frame = sample::filled(Ipv4::new(protocol::UDP_LITE).frame(&lite));
+        let last = frame.len() - 1;
+        frame[last] ^= 1;
+        assert_eq!(verify(&frame, &view(&frame)), ChecksumState::Valid);
+        frame[last - 4] ^= 1;
+        assert_eq!(verify(&frame, &view(&frame)), ChecksumState::Wrong);
+        // DCCP: coverage 1 is the header alone.
+        let dccp = [0, 1, 0, 2, 3, 1, 0, 0, 0, 0, 0, 0, 9, 9, 9, 9];
+        let mut frame = sample::filled(Ipv4::new(protocol::DCCP).frame(&dccp));
+        let last = frame.len() - 1;
+        frame[last] ^= 1;
+        assert_eq!(verify(&frame, &view(&frame)), ChecksumState::Valid);
+        frame[last - 5] ^= 1;
+        assert_eq!(verify(&frame, &view(&frame)), ChecksumState::Wrong);
+    }
+
+    #[test]
+    fn sctp_is_completed() {
+        for frame in [
+            Ipv4::new(protocol::SCTP).frame(&sample::sctp(b"abcdefg")),
+            ipv6_frame(protocol::SCTP, &sample::sctp(b"abcdefg")),
+        ] {
+            let view = view(&frame);
+            let mut frame = frame;
+            assert_eq!(detect(&frame, &view), ChecksumState::Partial);
+            assert!(complete(&mut frame, &view));
+            assert_eq!(verify(&frame, &view), ChecksumState::Valid);
+            assert!(!complete(&mut frame, &view));
+            *frame.last_mut().unwrap() ^= 1;
+            assert_eq!(verify(&frame, &view), ChecksumState::Wrong);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 5000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn fast_sum_equals_slow(bytes in vec(any::<u8>(), 0..300), ones in 0..300usize) {
+            prop_assert_eq!(sum(&bytes), sum_reference(&bytes));
+            let mut bytes = bytes;
+            bytes.extend(vec![0xff; ones]);
+            prop_assert_eq!(sum(&bytes), sum_reference(&bytes));
+        }
+
+        #[test]
+        fn incremental_equals_full(
+            mut bytes in vec(any::<u8>(), 20..60),
+            at in any::<prop::sample::Index>(),
+            new in any::<[u8; 2]>(),
+        ) {
+            // A header is never all zero: the one case in which both differ.
+            bytes[0] |= 1;
+            let at = (1 + at.index(bytes.len() / 2 - 1)) * 2;
+            let before = !sum_reference(&bytes);
+            let old = u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+            bytes[at..at + 2].copy_from_slice(&new);
+            let after = update(before, old, u16::from_be_bytes(new));
+            prop_assert_eq!(after, !sum_reference(&bytes));
+        }
+
+        #[test]
+        fn filled_checksums_are_valid_and_those_of_the_twin(frame in sample::well_formed()) {
+            let view = view(&frame);
+            let state = verify(&frame, &view);
+            if view.key.protocol == protocol::GRE {
+                prop_assert_eq!(state, ChecksumState::Unknown);
+                return Ok(());
+            }
+            prop_assert!(
+                // One complete checksum in 65,536 looks like a partial one.
+                matches!(state, ChecksumState::Valid | ChecksumState::Partial),
+                "{state:?}"
+            );
+            if let Some(twin) = twin(&frame) {
+                prop_assert_eq!(field(&frame).1, twin);
+            }
+        }
+
+        #[test]
+        fn completing_a_partial_checksum_gives_the_full_one(frame in sample::well_formed()) {
+            let view = view(&frame);
+            if !matches!(view.key.protocol, protocol::TCP | protocol::UDP) {
+                return Ok(());
+            }
+            let mut offloaded = sample::partial(frame.clone());
+            prop_assert_eq!(detect(&offloaded, &view), ChecksumState::Partial);
+            prop_assert!(complete(&mut offloaded, &view));
+            prop_assert_eq!(&offloaded, &frame);
+            // Completing a complete one changes nothing, even if it was taken for partial.
+            complete(&mut offloaded, &view);
+            prop_assert_eq!(&offloaded, &frame);
+        }
+    }
+}

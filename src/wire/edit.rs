@@ -63,7 +63,8 @@ pub fn decrement_ttl(bytes: &mut [u8], view: &mut PacketView) -> bool {
 /// in step.
 ///
 /// A partial checksum stays partial (only the pseudo-header's part of it changes), an absent one
-/// absent; a wrong one stays wrong. A later fragment has no ports to replace. SCTP's checksum is no
+/// absent; a wrong one stays wrong. Whoever sends the frame completes it afterwards
+/// ([`checksum::complete`]), also if it did not look partial before. A later fragment has no ports to replace. SCTP's checksum is no
 /// sum: when a port changes it is computed anew, which alone reads the payload.
 pub fn rewrite(bytes: &mut [u8], view: &mut PacketView, rewrite: &Rewrite) {
     let state = checksum::detect(bytes, view);
@@ -121,6 +122,9 @@ pub fn rewrite(bytes: &mut [u8], view: &mut PacketView, rewrite: &Rewrite) {
 
 /// Replaces addresses and ports of the packet that an ICMP error quotes, and brings the quoted
 /// checksums, the error's own checksum and `inner.key` in step.
+///
+/// A quoted transport checksum is right afterwards if it was before, unless the quote ends within
+/// it; nobody verifies it (RFC 5508 REQ-3b), and SCTP's is left alone.
 ///
 /// The error's own addresses are changed with [`rewrite`], before or after.
 pub fn rewrite_quoted(
@@ -329,4 +333,252 @@ fn apply(upper: &mut [u8], key: &FlowKey, change: impl FnOnce(u16) -> u16) {
 #[inline]
 const fn has_pseudo_header(family: Family, number: u8) -> bool {
     !matches!((family, number), (Family::V4, protocol::ICMP))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::sample::{self, Ipv4, ethernet, ipv6_frame, view};
+    use super::super::{ParseOptions, Parsed, parse, parse_icmp_error};
+    use super::*;
+
+    fn rewrites(family: Family) -> impl Strategy<Value = Rewrite> {
+        let address = any::<u128>().prop_map(move |bits| {
+            Address::from_bits(match family {
+                Family::V4 => bits & 0xffff_ffff,
+                Family::V6 => bits,
+            })
+        });
+        let ends = (
+            proptest::option::of(address.clone()),
+            proptest::option::of(address),
+        );
+        (ends, any::<Option<u16>>(), any::<Option<u16>>()).prop_map(|(ends, from, to)| Rewrite {
+            source: ends.0,
+            destination: ends.1,
+            source_port: from,
+            destination_port: to,
+        })
+    }
+
+    fn frames_and_rewrites() -> impl Strategy<Value = (Vec<u8>, Rewrite)> {
+        sample::well_formed().prop_flat_map(|frame| {
+            let family = view(&frame).key.family;
+            (Just(frame), rewrites(family))
+        })
+    }
+
+    /// The frame after the slow obvious way: write the fields, compute all checksums anew.
+    fn rewritten_slowly(mut frame: Vec<u8>, rewrite: &Rewrite) -> Vec<u8> {
+        let view = view(&frame);
+        let l3 = view.l3 as usize;
+        let mut put = |at: usize, bytes: &[u8]| frame[at..at + bytes.len()].copy_from_slice(bytes);
+        for (new, v4_at, v6_at) in [(rewrite.source, 12, 8), (rewrite.destination, 16, 24)] {
+            match (new, view.key.family) {
+                (None, _) => {}
+                (Some(new), Family::V4) => put(l3 + v4_at, &new.to_v4_bits().to_be_bytes()),
+                (Some(new), Family::V6) => put(l3 + v6_at, &new.to_bits().to_be_bytes()),
+            }
+        }
+        let l4 = view.l4 as usize;
+        let query = view.key.is_icmp() && view.key.reversed().is_some();
+        for (new, at, icmp_at) in [
+            (rewrite.source_port, 0, Some(4)),
+            (rewrite.destination_port, 2, None),
+        ] {
+            let Some(new) = new else { continue };
+            if protocol::has_ports(view.key.protocol) {
+                put(l4 + at, &new.to_be_bytes());
+            } else if let (true, Some(at)) = (query, icmp_at) {
+                put(l4 + at, &new.to_be_bytes());
+            }
+        }
+        sample::repair_ipv4_checksum(&mut frame);
+        sample::filled(frame)
+    }
+
+    fn key_of(frame: &[u8]) -> FlowKey {
+        view(frame).key
+    }
+
+    #[test]
+    fn ttl_runs_out() {
+        for frame in [
+            Ipv4::new(protocol::UDP).frame(&sample::udp(b"x")),
+            ipv6_frame(protocol::UDP, &sample::udp(b"x")),
+        ] {
+            let mut frame = frame;
+            let mut view = view(&frame);
+            for ttl in (1..64).rev() {
+                assert!(decrement_ttl(&mut frame, &mut view));
+                assert_eq!(view.ttl, ttl);
+                // The parser refuses a wrong header checksum.
+                assert_eq!(super::super::sample::view(&frame), view);
+            }
+            let before = frame.clone();
+            assert!(!decrement_ttl(&mut frame, &mut view));
+            assert_eq!((frame, view.ttl), (before, 1));
+        }
+    }
+
+    #[test]
+    fn fragments_are_rewritten() {
+        let rewrite = Rewrite {
+            source: Some(Address::from_v4_bytes([203, 0, 113, 9])),
+            source_port: Some(1),
+            ..Rewrite::default()
+        };
+        // Whole, then cut into two fragments, both rewritten: together they are valid again.
+        let segment = sample::tcp(0x10, &[], &[7; 44]);
+        let whole = sample::filled(Ipv4::new(protocol::TCP).frame(&segment));
+        let data = &whole[34..];
+        let fragment = |flags_and_offset, data: &[u8]| {
+            let header = Ipv4 {
+                flags_and_offset,
+                ..Ipv4::new(protocol::TCP)
+            };
+            let mut frame = header.frame(data);
+            let mut view = view(&frame);
+            super::rewrite(&mut frame, &mut view, &rewrite);
+            assert_eq!(view, sample::view(&frame));
+            frame
+        };
+        let first = fragment(0x2000, &data[..32]);
+        let later = fragment(4, &data[32..]);
+        let header = Ipv4 {
+            source: [203, 0, 113, 9],
+            ..Ipv4::new(protocol::TCP)
+        };
+        let joined = header.frame(&[&first[34..], &later[34..]].concat());
+        assert_eq!(joined, rewritten_slowly(whole, &rewrite));
+    }
+
+    #[test]
+    fn a_way_point_is_not_in_the_transport_checksum() {
+        let routing = [protocol::UDP, 0, 2, 1, 0, 0, 0, 0];
+        let payload = [&routing, sample::udp(b"abcd").as_slice()].concat();
+        let mut frame = ipv6_frame(protocol::IPV6_ROUTING, &payload);
+        frame[14 + 48 + 6] = 1;
+        let mut view = view(&frame);
+        let rewrite = Rewrite {
+            destination: Some(Address::from_bits(5)),
+            ..Rewrite::default()
+        };
+        super::rewrite(&mut frame, &mut view, &rewrite);
+        assert_eq!(view.key.destination, Address::from_bits(5));
+        assert_eq!(frame[14 + 48 + 6..14 + 48 + 8], [1, 0]);
+    }
+
+    #[test]
+    fn tags_come_and_go() {
+        let packet = Ipv4::new(protocol::UDP).packet(&sample::udp(b"abcd"));
+        let plain = ethernet(&[], protocol::ETHER_IPV4, &packet);
+        let mut frame = plain.clone();
+        let mut view = view(&frame);
+        let mut length = frame.len();
+        for vlan in [100, 200] {
+            length += 4;
+            frame.resize(length, 0xee);
+            assert!(push_vlan(&mut frame, &mut view, vlan));
+        }
+        assert_eq!(frame, ethernet(&[200, 100], protocol::ETHER_IPV4, &packet));
+        frame.extend([0; 4]);
+        assert!(!push_vlan(&mut frame, &mut view, 300));
+        frame.truncate(length);
+        assert!(set_vlan(&mut frame, &mut view, 0xf00d));
+        assert_eq!((view.vlan, view.vlan_count, view.l3), (Some(0x00d), 2, 22));
+        // The zone says where the packet came from.
+        assert_eq!(view.key.zone, 0);
+        for (vlan, vlan_count) in [(Some(100), 1), (None, 0)] {
+            assert!(pop_vlan(&mut frame, &mut view));
+            frame.truncate(frame.len() - 4);
+            assert_eq!((view.vlan, view.vlan_count), (vlan, vlan_count));
+        }
+        assert_eq!(frame, plain);
+        assert_eq!(view, sample::view(&frame));
+        assert!(!pop_vlan(&mut frame, &mut view) && !set_vlan(&mut frame, &mut view, 5));
+    }
+
+    #[test]
+    fn priority_bits_of_a_tag_stay() {
+        let packet = Ipv4::new(protocol::UDP).packet(&sample::udp(b"abcd"));
+        let mut frame = ethernet(&[0xb123], protocol::ETHER_IPV4, &packet);
+        let mut view = view(&frame);
+        assert!(set_vlan(&mut frame, &mut view, 0x456));
+        assert_eq!(frame[14..16], [0xb4, 0x56]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 5000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn incremental_rewrites_equal_full_ones((frame, rewrite) in frames_and_rewrites()) {
+            let mut fast = frame.clone();
+            let mut fast_view = view(&fast);
+            super::rewrite(&mut fast, &mut fast_view, &rewrite);
+            // One in 65,536 looked partial and was treated so.
+            checksum::complete(&mut fast, &fast_view);
+            let slow = rewritten_slowly(frame, &rewrite);
+            prop_assert_eq!(&fast, &slow);
+            prop_assert_eq!(fast_view, view(&slow));
+        }
+
+        #[test]
+        fn partial_checksums_stay_partial((frame, rewrite) in frames_and_rewrites()) {
+            let mut view = view(&frame);
+            if !matches!(view.key.protocol, protocol::TCP | protocol::UDP) {
+                return Ok(());
+            }
+            let slow = rewritten_slowly(frame.clone(), &rewrite);
+            let mut frame = sample::partial(frame);
+            super::rewrite(&mut frame, &mut view, &rewrite);
+            prop_assert_eq!(checksum::detect(&frame, &view), ChecksumState::Partial);
+            prop_assert!(checksum::complete(&mut frame, &view));
+            prop_assert_eq!(frame, slow);
+        }
+
+        #[test]
+        fn an_absent_checksum_stays_absent(rewrite in rewrites(Family::V4)) {
+            let mut frame = Ipv4::new(protocol::UDP).frame(&sample::udp(b"abc"));
+            let mut view = view(&frame);
+            super::rewrite(&mut frame, &mut view, &rewrite);
+            prop_assert_eq!(checksum::detect(&frame, &view), ChecksumState::Absent);
+            prop_assert_eq!(key_of(&frame), view.key);
+        }
+
+        #[test]
+        fn quoted_packets_are_rewritten(
+            (inner, rewrite) in frames_and_rewrites(),
+            words in 0..100usize,
+        ) {
+            let inner_view = view(&inner);
+            let family = inner_view.key.family;
+            if inner_view.vlan_count > 0 || inner_view.key.protocol == protocol::SCTP {
+                // SCTP's checksum in a quote cannot be brought in step.
+                return Ok(());
+            }
+            let slow = rewritten_slowly(inner.clone(), &rewrite);
+            let least = inner_view.l4 as usize + 8;
+            // Half a checksum field cannot be brought in step.
+            let end = (least + words * 2).min(inner_view.packet_end as usize).max(14);
+            let error_about = |quote: &[u8]| sample::filled(match family {
+                Family::V4 => Ipv4::new(protocol::ICMP).frame(&sample::icmp(3, 1, quote)),
+                Family::V6 => ipv6_frame(protocol::ICMPV6, &sample::icmp(1, 4, quote)),
+            });
+            let mut frame = error_about(&inner[14..end]);
+            let outer = view(&frame);
+            let Ok(mut quoted) = parse_icmp_error(&frame, &outer) else {
+                prop_assert!(end < least);
+                return Ok(());
+            };
+            prop_assert_eq!(quoted.key, inner_view.key);
+            rewrite_quoted(&mut frame, &outer, &mut quoted, &rewrite);
+            // A quote may end before its checksum field, which then cannot differ.
+            prop_assert_eq!(&frame, &error_about(&slow[14..end]));
+            prop_assert_eq!(quoted.key, key_of(&slow));
+            let reparsed = parse(&frame, &ParseOptions::default());
+            prop_assert!(matches!(reparsed, Ok(Parsed::Ip(_))));
+        }
+    }
 }

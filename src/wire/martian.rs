@@ -110,3 +110,105 @@ fn martian_v6(key: &FlowKey) -> Option<Martian> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+
+    fn key(source: &str, destination: &str) -> FlowKey {
+        let (family, source) = Address::from_ip(source.parse::<IpAddr>().unwrap());
+        let (_, destination) = Address::from_ip(destination.parse::<IpAddr>().unwrap());
+        FlowKey {
+            source,
+            destination,
+            source_port: 1,
+            destination_port: 2,
+            zone: 0,
+            protocol: 17,
+            family,
+        }
+    }
+
+    #[test]
+    fn borders_of_the_forbidden_networks() {
+        use Martian::*;
+        let good = "198.18.0.1";
+        for (source, destination, expected) in [
+            ("0.0.0.0", good, Some(SourceUnspecified)),
+            ("0.255.255.255", good, Some(SourceUnspecified)),
+            ("1.0.0.0", good, None),
+            ("126.255.255.255", good, None),
+            ("127.0.0.1", good, Some(SourceLoopback)),
+            ("128.0.0.0", good, None),
+            ("169.253.255.255", good, None),
+            ("169.254.0.0", good, Some(SourceLinkLocal)),
+            ("169.254.255.255", good, Some(SourceLinkLocal)),
+            ("169.255.0.0", good, None),
+            ("223.255.255.255", good, None),
+            ("224.0.0.0", good, Some(SourceMulticast)),
+            ("239.255.255.255", good, Some(SourceMulticast)),
+            ("240.0.0.0", good, Some(SourceReserved)),
+            ("255.255.255.255", good, Some(SourceReserved)),
+            (good, "0.0.0.0", Some(DestinationUnspecified)),
+            (good, "127.255.255.255", Some(DestinationLoopback)),
+            (good, "169.254.169.254", Some(DestinationLinkLocal)),
+            (good, "224.0.0.1", None),
+            (good, "239.255.255.255", None),
+            (good, "240.0.0.0", Some(DestinationReserved)),
+            (good, "255.255.255.254", Some(DestinationReserved)),
+            (good, "255.255.255.255", None),
+            (good, "10.0.0.1", None),
+            (good, good, Some(SourceIsDestination)),
+        ] {
+            assert_eq!(
+                martian(&key(source, destination)),
+                expected,
+                "{source} {destination}"
+            );
+        }
+        let good = "2001:db8::1";
+        for (source, destination, expected) in [
+            ("::", good, Some(SourceUnspecified)),
+            ("::1", good, Some(SourceLoopback)),
+            ("::2", good, None),
+            ("::ffff:198.18.0.1", good, Some(SourceMapped)),
+            ("64:ff9b::1", good, None),
+            ("fe7f::1", good, None),
+            ("fe80::1", good, Some(SourceLinkLocal)),
+            ("febf:ffff::1", good, Some(SourceLinkLocal)),
+            ("fec0::1", good, None),
+            ("fd00::1", good, None),
+            ("ff02::1", good, Some(SourceMulticast)),
+            (good, "::", Some(DestinationUnspecified)),
+            (good, "::1", Some(DestinationLoopback)),
+            (good, "::ffff:0:1", Some(DestinationMapped)),
+            (good, "fe80::1", Some(DestinationLinkLocal)),
+            (good, "ff02::1", None),
+            (good, good, Some(SourceIsDestination)),
+        ] {
+            assert_eq!(
+                martian(&key(source, destination)),
+                expected,
+                "{source} {destination}"
+            );
+        }
+    }
+
+    #[test]
+    fn whom_destinations_mean() {
+        for (destination, kind) in [
+            ("224.0.0.0", DestinationKind::Multicast),
+            ("239.255.255.255", DestinationKind::Multicast),
+            ("240.0.0.0", DestinationKind::Unicast),
+            ("255.255.255.255", DestinationKind::Broadcast),
+            ("198.18.0.255", DestinationKind::Unicast),
+            ("ff02::1", DestinationKind::Multicast),
+            ("fe80::1", DestinationKind::Unicast),
+        ] {
+            let (family, address) = Address::from_ip(destination.parse().unwrap());
+            assert_eq!(destination_kind(family, address), kind, "{destination}");
+        }
+    }
+}

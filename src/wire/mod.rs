@@ -11,6 +11,8 @@ mod flow_key;
 mod martian;
 pub mod parse;
 pub mod protocol;
+#[cfg(test)]
+pub(crate) mod sample;
 
 pub use address::{Address, Family, MacAddress};
 pub use flow_key::FlowKey;

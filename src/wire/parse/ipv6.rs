@@ -164,6 +164,9 @@ pub(super) fn walk_chain(
             return Err(ParseError::ExtensionsTooLong);
         }
         let extension = payload.get(at..at + header_bytes).ok_or(truncated)?;
+        if next_header == protocol::AH && header_bytes < 12 {
+            return Err(ParseError::ExtensionTruncated);
+        }
         match next_header {
             protocol::IPV6_HOP_BY_HOP if at > 0 => return Err(ParseError::ExtensionOrder),
             protocol::IPV6_HOP_BY_HOP => check_hop_by_hop(&extension[2..])?,

@@ -25,7 +25,11 @@ mod error;
 mod icmp_error;
 mod ipv4;
 mod ipv6;
+#[cfg(test)]
+mod tests;
 mod transport;
+#[cfg(test)]
+mod twin;
 mod view;
 
 pub use error::ParseError;
@@ -182,38 +186,4 @@ fn fragment_transport(
 #[inline(always)]
 const fn be16(high: u8, low: u8) -> u16 {
     u16::from_be_bytes([high, low])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// UDP 198.18.0.1:40000 > 198.18.1.1:53 with one byte of payload and 3 of padding.
-    const UDP_V4: &[u8] = &[
-        0x02, 0, 0, 0, 0, 2, 0x02, 0, 0, 0, 0, 1, 0x08, 0x00, // Ethernet
-        0x45, 0, 0, 29, 0, 7, 0x40, 0, 64, 17, 0xad, 0xa2, 198, 18, 0, 1, 198, 18, 1,
-        1, // IPv4
-        0x9c, 0x40, 0, 53, 0, 9, 0x5e, 0x3f, b'x', 0, 0, 0,
-    ];
-
-    #[test]
-    fn a_plain_udp_frame() {
-        let Ok(Parsed::Ip(view)) = parse(UDP_V4, &ParseOptions::default()) else {
-            panic!("{:?}", parse(UDP_V4, &ParseOptions::default()));
-        };
-        assert_eq!(
-            format!("{:?}", view.key),
-            "udp 198.18.0.1:40000 > 198.18.1.1:53"
-        );
-        assert_eq!(
-            (view.l3, view.l4, view.payload(), view.packet_end),
-            (14, 34, 42, 43)
-        );
-        assert_eq!(
-            (view.ttl, view.dont_fragment, view.fragment),
-            (64, true, None)
-        );
-        assert_eq!(source_mac(UDP_V4), MacAddress([2, 0, 0, 0, 0, 1]));
-        assert_eq!(destination_mac(UDP_V4), MacAddress([2, 0, 0, 0, 0, 2]));
-    }
 }
