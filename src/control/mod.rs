@@ -1,1 +1,8 @@
 //! Everything around the packet path: supervision, policy sources, reload, kernel mirror, admin API.
+
+pub mod cases;
+pub mod decide;
+pub mod explain;
+pub mod judge;
+pub mod probe;
+pub mod resolve;
