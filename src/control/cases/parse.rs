@@ -420,3 +420,265 @@ fn reject_case<'d>(
         compatibility,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::cases::Socket;
+    use crate::policy::compatibility::Established;
+    use crate::wire::Family;
+
+    fn read(text: &str) -> (Vec<Case>, Vec<String>) {
+        let file = SourceFile {
+            name: "c.yaml".into(),
+            text: text.into(),
+        };
+        let (cases, findings) = parse(&file, Path::new("dir"));
+        (cases, findings.iter().map(Finding::to_string).collect())
+    }
+
+    /// The one finding of a probe with these further fields.
+    fn probe_finding(fields: &str) -> String {
+        let text = format!(
+            "id: c\nprobes:\n- {{from: x/a, to: x/b, proto: tcp, port: 80, expect: deny, {fields}}}"
+        );
+        let (cases, findings) = read(&text);
+        assert_eq!(cases.len(), 1);
+        assert!(cases[0].probes.is_empty(), "{fields} was taken");
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        let place = "c.yaml:3:";
+        assert!(findings[0].starts_with(place), "{findings:?}");
+        findings[0].clone()
+    }
+
+    #[test]
+    fn a_probe_with_every_field_of_this_version_is_read() {
+        let (cases, findings) = read(
+            "id: 7\ntitle: t\nsystem: np\nsource: s\nupstream: undefined\n\
+             compat: {established: keep}\nmanifests_dir: objects\nmanifests_before: []\nprobes:\n\
+             - {from: x/a, to: svc:x/b, proto: udp, port: 53, expect: deny, why: w, family: 6,\n\
+             \x20  src_port: 1024, icmp_type: 8, hop_limit: 1, src_ip: 2001:db8::1,\n\
+             \x20  dst_ip: 2001:db8::2, state: established-reply, expect_dst: '[2001:db8::3]:54',\n\
+             \x20  expect_src: 2001:db8::1, deny_stage: NP, reject: tcp-rst, upstream: u}\n",
+        );
+        assert_eq!(findings, [""; 0]);
+        let case = &cases[0];
+        assert_eq!(case.name, "7");
+        assert_eq!(case.compatibility.established, Established::Keep);
+        assert!(matches!(&case.manifests, Manifests::Directory { path, .. }
+            if path == Path::new("dir/objects")));
+        assert!(case.manifests_before.is_some());
+        let ProbeCase {
+            path,
+            place,
+            probe,
+            expectation,
+            why,
+        } = &case.probes[0];
+        assert_eq!((&**path, place.line, place.column), ("probes[0]", 10, 3));
+        assert_eq!(why.as_deref(), Some("w"));
+        assert_eq!((probe.family, probe.port), (Some(Family::V6), Some(53)));
+        assert_eq!((probe.source_port, probe.icmp_type), (Some(1024), Some(8)));
+        assert_eq!(probe.state, State::EstablishedReply);
+        let expected = Expectation {
+            allow: false,
+            destination: Some(Socket {
+                address: "2001:db8::3".parse().unwrap(),
+                port: Some(54),
+            }),
+            source: Some(Socket {
+                address: "2001:db8::1".parse().unwrap(),
+                port: None,
+            }),
+            deny_stage: Some("NP".into()),
+            reject: Some("tcp-rst".into()),
+        };
+        assert_eq!(*expectation, expected);
+    }
+
+    #[test]
+    fn unknown_keys_are_errors_at_their_place() {
+        assert_eq!(
+            probe_finding("prot: tcp"),
+            "c.yaml:3:60: error: c: probes[0].prot: unknown key \"prot\"; did you mean \"proto\"? \
+             [case-unknown-key]"
+        );
+        assert!(probe_finding("interface: eth0").contains("\"interface\"; known are from, to,"));
+        let (cases, findings) = read("id: c\nprobe: []\nprobes: []");
+        assert!(cases.is_empty());
+        assert_eq!(
+            findings,
+            [
+                "c.yaml:2:1: error: c: probe: unknown key \"probe\"; did you mean \"probes\"? \
+              [case-unknown-key]"
+            ]
+        );
+        let (_, findings) = read("id: c\nreject_cases:\n- {manifest: ALL, expect: warn, pth: x}");
+        assert_eq!(findings.len(), 1);
+        assert!(
+            findings[0].contains("reject_cases[0].pth: unknown key"),
+            "{findings:?}"
+        );
+    }
+
+    #[test]
+    fn every_wrong_value_names_what_is_allowed() {
+        for (fields, message) in [
+            ("family: 5", "\"5\" is no family: 4 or 6"),
+            (
+                "src_port: 65536",
+                "must be a number from 0 to 65535, found 65536",
+            ),
+            (
+                "src_port: '80'",
+                "must be a number from 0 to 65535, found \"80\"",
+            ),
+            (
+                "icmp_type: 256",
+                "must be a number from 0 to 255, found 256",
+            ),
+            ("hop_limit: -1", "must be a number from 0 to 255, found -1"),
+            (
+                "src_ip: x/a",
+                "must be an IPv4 or IPv6 address, found \"x/a\"",
+            ),
+            ("dst_ip: 10.0.0.0/8", "must be an IPv4 or IPv6 address"),
+            ("state: old", "\"old\" is no state: new, reply, related"),
+            (
+                "expect_dst: web",
+                "must be ADDRESS or ADDRESS:PORT, found \"web\"",
+            ),
+            ("deny_stage: np", "must be one of L2, SG, Admin, NP, "),
+            (
+                "reject: icmp",
+                "must be one of tcp-rst, port-unreachable, found \"icmp\"",
+            ),
+            ("why: [a]", "must be a text, found a list"),
+        ] {
+            let finding = probe_finding(fields);
+            assert!(finding.contains(message), "{finding}");
+            assert!(finding.ends_with("[case-value]"), "{finding}");
+        }
+    }
+
+    #[test]
+    fn what_later_systems_need_is_refused_as_not_supported() {
+        for fields in [
+            "vlan: 7",
+            "at: 3",
+            "via: x/proxy",
+            "method: GET",
+            "status: 403",
+            "src_mac: '02:00:00:00:00:01'",
+            "dst_mac: '02:00:00:00:00:01'",
+            "arp: {op: 1, sha: m, spa: i, tpa: i}",
+            "nd: {target: i, lladdr: m}",
+        ] {
+            let finding = probe_finding(fields);
+            assert!(
+                finding.contains("is not supported yet [case-unsupported]"),
+                "{finding}"
+            );
+        }
+        let probe = "probes: [{from: ip:::1, to: ip:::1, proto: arp, expect: allow}]";
+        for key in [
+            "dns: {a: {a: []}}",
+            "dns_timeline: []",
+            "compat: {mnp_compat: iptables}",
+        ] {
+            let (cases, findings) = read(&format!("id: c\n{key}\n{probe}"));
+            assert!(cases.is_empty(), "{key}");
+            assert!(findings[0].contains("not supported yet"), "{findings:?}");
+        }
+        // Egress-router environments say nothing of the probes beside them.
+        let (cases, findings) = read(&format!("id: c\nconfig_cases: []\n{probe}"));
+        assert_eq!((cases[0].probes.len(), findings.len()), (1, 1));
+        for end in ["x/a@net1", "host:example.com"] {
+            let (_, findings) = read(&format!(
+                "probes: [{{from: {end}, to: ip:::1, proto: arp, expect: allow}}]"
+            ));
+            assert!(findings[0].contains("not supported yet"), "{findings:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_probe_must_have_is_asked_for() {
+        let (cases, findings) = read("probes: [{}]");
+        assert!(cases[0].probes.is_empty());
+        for (finding, key) in findings.iter().zip(["from", "to", "proto", "expect"]) {
+            assert!(finding.contains(&format!("document 1: probes[0]: \"{key}\" is required")));
+        }
+        assert_eq!(findings.len(), 4, "{findings:?}");
+        let (_, findings) = read("probes: [{from: x/a, to: x/b, proto: sctp, expect: deny}]");
+        assert!(findings[0].contains("\"port\" is required"), "{findings:?}");
+        let (cases, findings) = read("probes: [{from: x/a, to: x/b, proto: icmp, expect: deny}]");
+        assert_eq!((cases[0].probes.len(), findings.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_slip_in_one_probe_leaves_the_others() {
+        let good = "{from: x/a, to: x/b, proto: icmp, expect: deny}";
+        let (cases, findings) = read(&format!("probes: [{good}, {{from: x}}, {good}]"));
+        let paths: Vec<_> = cases[0].probes.iter().map(|probe| &*probe.path).collect();
+        assert_eq!(paths, ["probes[0]", "probes[2]"]);
+        assert!(findings.iter().all(|finding| finding.contains("probes[1]")));
+    }
+
+    #[test]
+    fn a_denial_that_is_not_expected_has_no_stage() {
+        let probe = "{from: x/a, to: x/b, proto: icmp, expect: allow, deny_stage: NP}";
+        let (_, findings) = read(&format!("probes: [{probe}]"));
+        assert!(
+            findings[0].contains("only a packet that is denied has one"),
+            "{findings:?}"
+        );
+    }
+
+    #[test]
+    fn reject_cases_take_an_object_or_all_and_their_own_switches() {
+        let (cases, findings) = read(
+            "compat: {icmp: always}\nreject_cases:\n\
+             - {name: n, manifest: {kind: Pod}, expect: reject, path: p, reason_contains: r,\n\
+             \x20  compat: {established: keep}}\n\
+             - {name: all, manifest: ALL, expect: accept}\n",
+        );
+        assert_eq!(findings, [""; 0]);
+        let [one, all] = &cases[0].reject_cases[..] else {
+            panic!()
+        };
+        assert_eq!(one.compatibility.established, Established::Keep);
+        assert_ne!(one.compatibility.icmp, Compatibility::default().icmp);
+        assert_eq!(one.manifest.as_ref().unwrap().root.position.line, 3);
+        assert_eq!(one.expect, Reception::Reject);
+        assert!(all.manifest.is_none());
+        assert_ne!(all.compatibility, one.compatibility);
+        for (reject_case, message) in [
+            (
+                "{manifest: all, expect: accept}",
+                "must be an object or ALL, found \"all\"",
+            ),
+            ("{expect: accept}", "\"manifest\" is required"),
+            (
+                "{manifest: ALL, expect: deny}",
+                "must be one of accept, reject, warn",
+            ),
+        ] {
+            let (_, findings) = read(&format!("reject_cases: [{reject_case}]"));
+            assert!(findings[0].contains(message), "{findings:?}");
+        }
+    }
+
+    #[test]
+    fn a_document_that_is_no_case_says_so_and_the_next_is_read() {
+        let case = "probes: [{from: ip:::1, to: ip:::2, proto: icmp, expect: allow}]";
+        let (cases, findings) = read(&format!("- a\n---\nid: c\n---\n---\n{case}\n"));
+        assert_eq!(cases.len(), 1);
+        assert_eq!(cases[0].name, "document 4");
+        assert_eq!(findings.len(), 2);
+        assert!(
+            findings[0].contains("must be a mapping, found a list"),
+            "{findings:?}"
+        );
+        assert!(findings[1].contains("nothing to check"), "{findings:?}");
+    }
+}
