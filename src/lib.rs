@@ -4,4 +4,5 @@ pub mod cli;
 pub mod control;
 pub mod dataplane;
 pub mod policy;
+pub mod settings;
 pub mod wire;
