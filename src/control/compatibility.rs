@@ -46,6 +46,9 @@ mod tests {
         assert_ne!(set, Compatibility::default());
         compat.mnp_compat = CompatMultiNetworkPolicy::Iptables;
         let error = compatibility(&compat).unwrap_err().to_string();
-        assert!(error.contains("mnp_compat=iptables is not supported yet"), "{error}");
+        assert!(
+            error.contains("mnp_compat=iptables is not supported yet"),
+            "{error}"
+        );
     }
 }
