@@ -8,19 +8,27 @@
 //! This room never sees a frame. Of the classifier it knows the intermediate representation alone.
 
 pub mod compatibility;
+mod compile;
+mod decode;
 pub mod document;
+pub mod evaluate;
 pub mod finding;
 pub mod inventory;
+mod lint;
+mod load;
 pub mod naive;
 pub mod network_policy;
 pub mod origin;
+mod selection;
 pub mod selector;
 pub mod source;
 
 pub use compatibility::{Compatibility, CompatibilityError};
 pub use document::Document;
+pub use evaluate::{Evaluation, Step};
 pub use finding::{Finding, Place, Severity};
 pub use inventory::{Inventory, Pod};
+pub use load::{load, load_documents};
 pub use network_policy::NetworkPolicy;
 pub use origin::Origin;
 pub use selector::LabelSelector;
@@ -82,31 +90,6 @@ impl PolicySet {
     }
 }
 
-/// Parses, validates and compiles manifests.
-pub fn load(files: &[SourceFile], compatibility: &Compatibility) -> Loaded {
-    let mut documents = Vec::new();
-    let mut findings = Vec::new();
-    for file in files {
-        let (of_file, more) = document::parse(file);
-        documents.extend(of_file);
-        findings.extend(more);
-    }
-    load_documents(&documents, findings, compatibility)
-}
-
-/// As [`load`], of documents already parsed (manifests written inside another document), with what
-/// parsing them had to say.
-pub fn load_documents(
-    _documents: &[Document],
-    findings: Vec<Finding>,
-    _compatibility: &Compatibility,
-) -> Loaded {
-    Loaded {
-        findings,
-        policy: None,
-    }
-}
-
 /// Why no policy is asked about a key, if none is.
 ///
 /// To be asked before the stages; the stages themselves do not know these exemptions:
@@ -125,3 +108,6 @@ pub fn is_exempt(key: &FlowKey) -> Option<&'static str> {
     (key.protocol == protocol::ICMPV6 && key.is_icmp() && discovery)
         .then_some("neighbour, router and listener discovery are not subject to policy")
 }
+
+#[cfg(test)]
+mod tests;
