@@ -3,6 +3,7 @@
 mod check;
 mod detach;
 mod doctor;
+mod excerpt;
 mod explain;
 mod reload;
 mod replay;
