@@ -52,4 +52,9 @@ pub trait FrameIo {
     /// Gives queued frames to the device, takes back sent ones, refills the receive rings: once a
     /// batch.
     fn flush(&mut self);
+
+    /// Sleeps until a frame has arrived or `timeout_ms` has passed, where the backend can.
+    fn wait(&mut self, timeout_ms: u32) {
+        let _ = timeout_ms;
+    }
 }

@@ -1,10 +1,22 @@
 //! One packet, eight stages: receive, parse, track, classify, admit, rewrite, steer, transmit.
+//!
+//! | stage | where |
+//! |---|---|
+//! | receive, transmit | [`worker`], over a [`frame::FrameIo`] |
+//! | parse to steer | [`pipeline`] |
+//!
+//! State: [`conntrack`], [`fragment`]. Told from outside: [`snapshot`], [`route`]. Told to the
+//! outside: [`verdict`], [`statistics`], [`reply`].
 
 pub mod backend;
 pub mod conntrack;
+pub mod fragment;
 pub mod frame;
 pub mod neighbour;
+pub mod pipeline;
+pub mod reply;
 pub mod route;
 pub mod snapshot;
 pub mod statistics;
 pub mod verdict;
+pub mod worker;

@@ -107,8 +107,6 @@ pub struct WorkerCounters {
     pub flows_evicted: Counter,
     /// Frames waiting for neighbours (gauge).
     pub frames_waiting: Counter,
-    /// Neighbour requests the control thread was too busy to take.
-    pub neighbour_requests_lost: Counter,
     /// Last time the worker's loop came round, microseconds on its clock: a watchdog's pulse.
     pub pulse_us: Counter,
 }
@@ -138,7 +136,6 @@ impl WorkerCounters {
             flows_expired: Counter::default(),
             flows_evicted: Counter::default(),
             frames_waiting: Counter::default(),
-            neighbour_requests_lost: Counter::default(),
             pulse_us: Counter::default(),
         }
     }

@@ -47,14 +47,28 @@ pub struct HopCache {
     /// Routing generation the look-up was made under; another one makes it stale. 0 is never
     /// current: nothing is cached.
     pub routing_generation: u32,
+    /// Time of the next look-up even when routes stay the same: it tells the kernel's mirror that
+    /// the neighbour is in use.
+    pub fresh_until_us: u64,
 }
 
 impl HopCache {
+    /// How long a look-up serves a flow. Well under the time after which the kernel forgets an
+    /// unused neighbour (`gc_stale_time`, 60 s).
+    pub const FRESH_US: u64 = 5_000_000;
+
+    /// May the cached way be used?
+    #[inline]
+    pub fn is_fresh(&self, routing_generation: u32, now_us: u64) -> bool {
+        self.routing_generation == routing_generation && now_us < self.fresh_until_us
+    }
+
     /// Nothing cached.
     pub const EMPTY: HopCache = HopCache {
         port: PortId(0),
         mac: MacAddress([0; 6]),
         routing_generation: 0,
+        fresh_until_us: 0,
     };
 }
 

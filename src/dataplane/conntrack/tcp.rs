@@ -4,38 +4,7 @@
 //! direction; sequence numbers are not judged here.
 
 use super::flow::FlowDirection;
-
-/// TCP flags of one segment (RFC 9293 §3.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TcpFlags(pub u8);
-
-impl TcpFlags {
-    const FIN: u8 = 0x01;
-    const SYN: u8 = 0x02;
-    const RST: u8 = 0x04;
-    const ACK: u8 = 0x10;
-
-    /// What the segment is for the state machine; RST before SYN before FIN before ACK, as in Linux.
-    #[inline]
-    pub const fn kind(self) -> SegmentKind {
-        let flags = self.0;
-        if flags & Self::RST != 0 {
-            SegmentKind::Reset
-        } else if flags & Self::SYN != 0 {
-            if flags & Self::ACK != 0 {
-                SegmentKind::SynAck
-            } else {
-                SegmentKind::Syn
-            }
-        } else if flags & Self::FIN != 0 {
-            SegmentKind::Fin
-        } else if flags & Self::ACK != 0 {
-            SegmentKind::Ack
-        } else {
-            SegmentKind::None
-        }
-    }
-}
+use crate::wire::parse::TcpFlags;
 
 /// A segment's part in the state machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +21,28 @@ pub enum SegmentKind {
     Reset,
     /// None of these flags.
     None,
+}
+
+impl SegmentKind {
+    /// What a segment is for the state machine: RST before SYN before FIN before ACK, as in Linux.
+    #[inline]
+    pub const fn of(flags: TcpFlags) -> Self {
+        if flags.contains(TcpFlags::RST) {
+            SegmentKind::Reset
+        } else if flags.contains(TcpFlags::SYN) {
+            if flags.contains(TcpFlags::ACK) {
+                SegmentKind::SynAck
+            } else {
+                SegmentKind::Syn
+            }
+        } else if flags.contains(TcpFlags::FIN) {
+            SegmentKind::Fin
+        } else if flags.contains(TcpFlags::ACK) {
+            SegmentKind::Ack
+        } else {
+            SegmentKind::None
+        }
+    }
 }
 
 /// State of a TCP flow.
@@ -252,9 +243,9 @@ mod tests {
 
     #[test]
     fn reset_wins_over_every_other_flag() {
-        assert_eq!(TcpFlags(0x16).kind(), SegmentKind::Reset);
-        assert_eq!(TcpFlags(0x12).kind(), SegmentKind::SynAck);
-        assert_eq!(TcpFlags(0x11).kind(), SegmentKind::Fin);
-        assert_eq!(TcpFlags(0x08).kind(), SegmentKind::None);
+        assert_eq!(SegmentKind::of(TcpFlags(0x16)), SegmentKind::Reset);
+        assert_eq!(SegmentKind::of(TcpFlags(0x12)), SegmentKind::SynAck);
+        assert_eq!(SegmentKind::of(TcpFlags(0x11)), SegmentKind::Fin);
+        assert_eq!(SegmentKind::of(TcpFlags(0x08)), SegmentKind::None);
     }
 }
