@@ -8,8 +8,12 @@
 //! Bounds: datagrams at once, fragments a datagram, seconds from first to last fragment, and the
 //! share of the table one source may hold. Everything is allocated at the start.
 
+use std::hash::Hasher;
+
+use siphasher::sip::SipHasher13;
+
 use super::verdict::DropReason;
-use crate::wire::{FlowKey, PacketView};
+use crate::wire::{Address, Family, FlowKey, Fragment, PacketView};
 
 /// Fragments one datagram may have.
 pub const FRAGMENTS_PER_DATAGRAM_MAX: usize = 64;
@@ -37,29 +41,378 @@ impl Default for FragmentLimits {
 }
 
 /// Table of datagrams whose fragments are under way.
+///
+/// Datagrams are told apart by family, zone, addresses, identification and, for IPv4, protocol
+/// (RFC 791 §3.2, 8200 §4.5). An exact duplicate of a fragment that passed is dropped but does no
+/// harm to the datagram (RFC 8200 §4.5). A complete datagram leaves the table at once, an
+/// incomplete one when its time is over. When the table is full, new datagrams are refused.
 #[derive(Debug)]
 pub struct FragmentTracker {
     limits: FragmentLimits,
+    hash_key: [u64; 2],
+    entries: Vec<Entry>,
+    /// Heads of chains through [`Entry::next`]; a power of two.
+    buckets: Vec<u32>,
+    /// Datagrams by hash of their source; a power of two. Two sources that share a counter share
+    /// its limit, and the keyed hash keeps anyone from choosing with whom.
+    sources: Vec<u32>,
+    /// Head of the list of unused entries, through [`Entry::next`].
+    unused: u32,
+    /// Ends of the list of entries by age, through [`Entry::older`] and [`Entry::newer`].
+    oldest: u32,
+    newest: u32,
+    used: u32,
 }
+
+/// No entry.
+const NONE: u32 = u32::MAX;
+
+/// Expired entries removed by one new datagram at the most.
+const EXPIRED_PER_CALL_MAX: usize = 8;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct DatagramKey {
+    source: Address,
+    destination: Address,
+    identification: u32,
+    zone: u16,
+    /// 0 for IPv6, whose fragments of one datagram may differ in it.
+    protocol: u8,
+    family: Family,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    key: DatagramKey,
+    flow: FlowKey,
+    expires_us: u64,
+    next: u32,
+    older: u32,
+    newer: u32,
+    source: u32,
+    covered: Covered,
+}
+
+/// Which bytes of a datagram have passed.
+#[derive(Debug, Clone)]
+struct Covered {
+    /// Start and end of each fragment that passed, by start; they do not overlap.
+    ranges: [(u16, u16); FRAGMENTS_PER_DATAGRAM_MAX],
+    count: u8,
+    /// An overlap was seen: nothing passes any more.
+    poisoned: bool,
+    /// The datagram's length, once its last fragment has passed.
+    total_bytes: Option<u16>,
+}
+
 impl FragmentTracker {
-    /// A tracker with all its memory allocated. `hash_key` is chosen at random at the start.
+    /// A tracker with all its memory allocated. `hash_key` is chosen at random at the start, so that
+    /// no one can choose which datagrams collide.
     pub fn new(limits: FragmentLimits, hash_key: [u64; 2]) -> Self {
-        let _ = hash_key;
-        FragmentTracker { limits }
+        let slots = limits.datagrams_max.max(1).next_power_of_two() as usize;
+        let mut tracker = FragmentTracker {
+            limits,
+            hash_key,
+            entries: vec![Entry::UNUSED; limits.datagrams_max as usize],
+            buckets: vec![NONE; slots],
+            sources: vec![0; slots * 4],
+            unused: NONE,
+            oldest: NONE,
+            newest: NONE,
+            used: 0,
+        };
+        for index in (0..limits.datagrams_max).rev() {
+            tracker.entries[index as usize].next = tracker.unused;
+            tracker.unused = index;
+        }
+        tracker
     }
-    /// Remembers the first fragment of a datagram that belongs to `flow` and was admitted.
+
+    /// Remembers the first fragment of a datagram that belongs to `flow` and was admitted; call it
+    /// only for one that is about to be forwarded. Whole packets and atomic fragments pass without
+    /// a trace.
+    ///
+    /// # Errors
+    /// `FragmentOverlap` for a second first fragment of the datagram, `FragmentTableFull` when the
+    /// table, or the source's share of it, is used up. The fragment must then be dropped.
     pub fn first(
         &mut self,
         now_us: u64,
         view: &PacketView,
         flow: FlowKey,
     ) -> Result<(), DropReason> {
-        let _ = (now_us, view, flow, self.limits);
+        let Some(fragment) = view.fragment.filter(Fragment::is_first) else {
+            return Ok(());
+        };
+        let key = DatagramKey::of(view, fragment);
+        let bucket = self.bucket(&key);
+        if let Some(index) = self.find(now_us, bucket, &key) {
+            return self.pass(index, view, fragment);
+        }
+        for _ in 0..EXPIRED_PER_CALL_MAX {
+            if self.oldest == NONE || self.entries[self.oldest as usize].expires_us > now_us {
+                break;
+            }
+            self.remove(self.oldest);
+        }
+        let source = self.source(&key);
+        if self.unused == NONE
+            || self.sources[source as usize] >= self.limits.datagrams_per_source_max
+        {
+            return Err(DropReason::FragmentTableFull);
+        }
+        let index = self.insert(bucket, source, key);
+        let entry = &mut self.entries[index as usize];
+        entry.flow = flow;
+        entry.expires_us = now_us.saturating_add(self.limits.lifetime_us);
+        self.pass(index, view, fragment)
+    }
+
+    /// The flow that a later fragment belongs to: the one its first fragment was remembered with.
+    ///
+    /// # Errors
+    /// `FragmentWithoutFirst`, `FragmentOverlap`, and `FragmentTableFull` for more than
+    /// [`FRAGMENTS_PER_DATAGRAM_MAX`]. The fragment must then be dropped.
+    pub fn later(&mut self, now_us: u64, view: &PacketView) -> Result<FlowKey, DropReason> {
+        let fragment = view.fragment.filter(Fragment::is_later);
+        let fragment = fragment.ok_or(DropReason::FragmentWithoutFirst)?;
+        let key = DatagramKey::of(view, fragment);
+        let found = self.find(now_us, self.bucket(&key), &key);
+        let index = found.ok_or(DropReason::FragmentWithoutFirst)?;
+        let flow = self.entries[index as usize].flow;
+        self.pass(index, view, fragment)?;
+        Ok(flow)
+    }
+
+    /// Datagrams under way, expired ones not yet removed included.
+    pub fn datagrams(&self) -> u32 {
+        self.used
+    }
+
+    /// Records a fragment, and forgets the datagram once it is complete.
+    fn pass(
+        &mut self,
+        index: u32,
+        view: &PacketView,
+        fragment: Fragment,
+    ) -> Result<(), DropReason> {
+        let data_bytes = view.packet_end.saturating_sub(u32::from(view.l4));
+        let covered = &mut self.entries[index as usize].covered;
+        covered.add(fragment, data_bytes)?;
+        if covered.is_complete() {
+            self.remove(index);
+        }
         Ok(())
     }
-    /// The flow of the datagram that a later fragment belongs to.
-    pub fn later(&mut self, now_us: u64, view: &PacketView) -> Result<FlowKey, DropReason> {
-        let _ = (now_us, view);
-        Err(DropReason::FragmentWithoutFirst)
+
+    fn bucket(&self, key: &DatagramKey) -> u32 {
+        let [k0, k1] = self.hash_key;
+        let mut hasher = SipHasher13::new_with_keys(k0, k1);
+        for half in [key.source.halves(), key.destination.halves()].as_flattened() {
+            hasher.write_u64(*half);
+        }
+        hasher.write_u32(key.identification);
+        hasher.write_u16(key.zone);
+        hasher.write_u8(key.protocol);
+        hasher.write_u8(key.family as u8);
+        hasher.finish() as u32 & (self.buckets.len() as u32 - 1)
+    }
+
+    /// Which counter a source uses. All of an IPv6 /64 is one source: a host picks addresses in it
+    /// freely.
+    fn source(&self, key: &DatagramKey) -> u32 {
+        let [k0, k1] = self.hash_key;
+        let mut hasher = SipHasher13::new_with_keys(k0, k1);
+        let [high, low] = key.source.halves();
+        hasher.write_u64(match key.family {
+            Family::V4 => low,
+            Family::V6 => high,
+        });
+        hasher.write_u16(key.zone);
+        hasher.write_u8(key.family as u8);
+        hasher.finish() as u32 & (self.sources.len() as u32 - 1)
+    }
+
+    /// The live entry of a datagram; removes an expired one.
+    fn find(&mut self, now_us: u64, bucket: u32, key: &DatagramKey) -> Option<u32> {
+        let mut index = self.buckets[bucket as usize];
+        while index != NONE {
+            let entry = &self.entries[index as usize];
+            if entry.key == *key {
+                if entry.expires_us > now_us {
+                    return Some(index);
+                }
+                self.remove(index);
+                return None;
+            }
+            index = entry.next;
+        }
+        None
+    }
+
+    /// Takes an unused entry, of which there is one, and puts it in its bucket and at the end of the
+    /// list by age.
+    fn insert(&mut self, bucket: u32, source: u32, key: DatagramKey) -> u32 {
+        let index = self.unused;
+        self.unused = self.entries[index as usize].next;
+        self.entries[index as usize] = Entry {
+            key,
+            source,
+            next: self.buckets[bucket as usize],
+            older: self.newest,
+            ..Entry::UNUSED
+        };
+        self.buckets[bucket as usize] = index;
+        match self.newest {
+            NONE => self.oldest = index,
+            newest => self.entries[newest as usize].newer = index,
+        }
+        self.newest = index;
+        self.sources[source as usize] += 1;
+        self.used += 1;
+        index
+    }
+
+    fn remove(&mut self, index: u32) {
+        let (key, older, newer, next, source) = {
+            let entry = &self.entries[index as usize];
+            (
+                entry.key,
+                entry.older,
+                entry.newer,
+                entry.next,
+                entry.source,
+            )
+        };
+        match older {
+            NONE => self.oldest = newer,
+            older => self.entries[older as usize].newer = newer,
+        }
+        match newer {
+            NONE => self.newest = older,
+            newer => self.entries[newer as usize].older = older,
+        }
+        let bucket = self.bucket(&key) as usize;
+        let mut previous = NONE;
+        let mut current = self.buckets[bucket];
+        while current != index {
+            previous = current;
+            current = self.entries[current as usize].next;
+        }
+        match previous {
+            NONE => self.buckets[bucket] = next,
+            previous => self.entries[previous as usize].next = next,
+        }
+        self.entries[index as usize].next = self.unused;
+        self.unused = index;
+        self.sources[source as usize] -= 1;
+        self.used -= 1;
+    }
+}
+
+impl DatagramKey {
+    const UNUSED: DatagramKey = DatagramKey {
+        source: Address::ZERO,
+        destination: Address::ZERO,
+        identification: 0,
+        zone: 0,
+        protocol: 0,
+        family: Family::V4,
+    };
+
+    fn of(view: &PacketView, fragment: Fragment) -> DatagramKey {
+        DatagramKey {
+            source: view.key.source,
+            destination: view.key.destination,
+            identification: fragment.identification,
+            zone: view.key.zone,
+            protocol: match view.key.family {
+                Family::V4 => view.key.protocol,
+                Family::V6 => 0,
+            },
+            family: view.key.family,
+        }
+    }
+}
+
+impl Entry {
+    const UNUSED: Entry = Entry {
+        key: DatagramKey::UNUSED,
+        flow: FlowKey {
+            source: Address::ZERO,
+            destination: Address::ZERO,
+            source_port: 0,
+            destination_port: 0,
+            zone: 0,
+            protocol: 0,
+            family: Family::V4,
+        },
+        expires_us: 0,
+        next: NONE,
+        older: NONE,
+        newer: NONE,
+        source: 0,
+        covered: Covered {
+            ranges: [(0, 0); FRAGMENTS_PER_DATAGRAM_MAX],
+            count: 0,
+            poisoned: false,
+            total_bytes: None,
+        },
+    };
+}
+
+impl Covered {
+    fn add(&mut self, fragment: Fragment, data_bytes: u32) -> Result<(), DropReason> {
+        if self.poisoned {
+            return Err(DropReason::FragmentOverlap);
+        }
+        let start = fragment.offset_bytes;
+        // The parser refuses fragments that reach further.
+        let end = u16::try_from(u32::from(start) + data_bytes).unwrap_or(u16::MAX);
+        let count = usize::from(self.count);
+        let passed = &self.ranges[..count];
+        // The ones before `at` begin before this one; fragments mostly come in order.
+        let at = passed
+            .iter()
+            .rposition(|range| range.0 < start)
+            .map_or(0, |index| index + 1);
+        let same_last = fragment.more != (self.total_bytes == Some(end));
+        if passed.get(at) == Some(&(start, end)) && same_last {
+            return Err(DropReason::FragmentOverlap);
+        }
+        let overlaps_before = at > 0 && passed[at - 1].1 > start;
+        let overlaps_behind = passed.get(at).is_some_and(|range| range.0 < end);
+        let lies_about_end = match (self.total_bytes, fragment.more) {
+            (Some(total_bytes), true) => end > total_bytes,
+            (Some(_), false) => true,
+            (None, true) => false,
+            (None, false) => passed.last().is_some_and(|range| range.1 > end),
+        };
+        if overlaps_before || overlaps_behind || lies_about_end {
+            self.poisoned = true;
+            return Err(DropReason::FragmentOverlap);
+        }
+        if count == FRAGMENTS_PER_DATAGRAM_MAX {
+            return Err(DropReason::FragmentTableFull);
+        }
+        self.ranges.copy_within(at..count, at + 1);
+        self.ranges[at] = (start, end);
+        self.count += 1;
+        if !fragment.more {
+            self.total_bytes = Some(end);
+        }
+        Ok(())
+    }
+
+    fn is_complete(&self) -> bool {
+        let Some(total_bytes) = self.total_bytes else {
+            return false;
+        };
+        let passed = &self.ranges[..usize::from(self.count)];
+        let passed_bytes: u32 = passed
+            .iter()
+            .map(|range| u32::from(range.1 - range.0))
+            .sum();
+        passed_bytes == u32::from(total_bytes)
     }
 }
