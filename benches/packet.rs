@@ -2,7 +2,7 @@
 //!
 //! `cargo bench --bench packet`
 
-use divan::{Bencher, black_box};
+use divan::{Bencher, black_box, counter::ItemsCount};
 use etherparse::{PacketBuilder, PacketHeaders};
 use portcullis::wire::{
     Address, PacketView, ParseOptions, Parsed, checksum,
@@ -77,6 +77,21 @@ fn parse_tcp_v4(bencher: Bencher) {
 #[divan::bench]
 fn parse_tcp_v6(bencher: Bencher) {
     bench_parse(bencher, tcp_v6(64));
+}
+
+/// As a worker does it: a batch of frames, the views kept.
+#[divan::bench]
+fn parse_udp_v4_batch_of_64(bencher: Bencher) {
+    let frames: Vec<_> = (0..64).map(|_| udp_v4(64)).collect();
+    let options = ParseOptions::default();
+    let mut views = Vec::with_capacity(64);
+    bencher.counter(ItemsCount::new(64usize)).bench_local(|| {
+        views.clear();
+        for frame in black_box(&frames) {
+            views.push(parse(frame, &options));
+        }
+        black_box(&mut views);
+    });
 }
 
 #[divan::bench]

@@ -11,6 +11,7 @@
 
 pub mod linear;
 pub mod rule_set;
+pub mod synthetic;
 pub mod tree;
 
 pub use rule_set::{

@@ -1,4 +1,3 @@
-//! Everything around the packet path: supervision, policy sources, reload, kernel mirror, admin API.
 //! Everything around the packet path: supervision, policy sources, reload, kernel mirror, admin
 //! API.
 

@@ -167,8 +167,11 @@ pub fn tcp_reset(
     // The frame holds a TCP header behind an IP header already: it never grows.
     let answer_end = l3 + ip_bytes + 20;
     let bytes = frame.bytes_mut();
+    if bytes.len() < answer_end {
+        return Err(NoReply::NoRoom);
+    }
     turn_around(bytes, mac);
-    let answer = bytes.get_mut(l3..answer_end).ok_or(NoReply::NoRoom)?;
+    let answer = &mut bytes[l3..answer_end];
     let from_to = (view.key.destination, view.key.source);
     write_ip_header(answer, view.key.family, protocol::TCP, from_to);
     let tcp = &mut answer[ip_bytes..];

@@ -1,6 +1,9 @@
 //! `[forwarding]`: routed or transparent.
 
 use super::choice::choice;
+use super::kind::{ListOf, Parsed, Whole};
+use super::port::Port;
+use super::reader::Section;
 
 /// How frames find their way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,4 +40,91 @@ choice! {
         /// Not asked.
         Off = "off",
     }
+}
+
+const PORT_NAME: Parsed<String> = Parsed {
+    allowed: "the name of a port",
+    parse: |text| Ok(text.to_owned()),
+};
+
+impl Forwarding {
+    pub(super) fn read(section: &mut Section<'_, '_>, ports: &[Port]) -> Forwarding {
+        let mode = section.choice("mode");
+        let pairs = ListOf {
+            kind: ListOf {
+                kind: PORT_NAME,
+                length: 2..=2,
+            },
+            length: 0..=32,
+        };
+        let named: Vec<Vec<String>> = section.optional("pairs", Vec::new(), pairs);
+        Forwarding {
+            mode,
+            pairs: match mode {
+                ForwardingMode::Transparent => transparent_pairs(section, &named, ports),
+                ForwardingMode::Routed => {
+                    if !named.is_empty() {
+                        section.reject("pairs", "set", "empty unless mode is \"transparent\"");
+                    }
+                    Vec::new()
+                }
+            },
+            reverse_path_filter: section.choice("reverse_path_filter"),
+            icmp_errors_per_second: section.optional(
+                "icmp_errors_per_second",
+                100,
+                Whole(0..=100_000),
+            ),
+            icmp_errors_burst: section.optional("icmp_errors_burst", 50, Whole(1..=100_000)),
+        }
+    }
+}
+
+/// The pairs by number; the only two ports when none are named.
+fn transparent_pairs(
+    section: &Section<'_, '_>,
+    named: &[Vec<String>],
+    ports: &[Port],
+) -> Vec<(usize, usize)> {
+    if named.is_empty() {
+        if ports.len() != 2 {
+            let found = format!("\"transparent\" with {} ports and no pairs", ports.len());
+            section.reject(
+                "mode",
+                found,
+                "\"routed\", or have exactly two ports, or set pairs",
+            );
+        }
+        return vec![(0, 1)];
+    }
+    let mut paired = vec![false; ports.len()];
+    let mut numbers = Vec::new();
+    for name in named.iter().flatten() {
+        let Some(number) = ports.iter().position(|port| port.name == *name) else {
+            section.reject(
+                "pairs",
+                format!("{name:?}, no port's name"),
+                port_names(ports),
+            );
+            return Vec::new();
+        };
+        if std::mem::replace(&mut paired[number], true) {
+            let found = format!("{name:?} a second time");
+            section.reject("pairs", found, "pairs without a port in common");
+        }
+        numbers.push(number);
+    }
+    if let Some(alone) = paired.iter().position(|paired| !paired) {
+        let found = format!("without port {:?}", ports[alone].name);
+        section.reject("pairs", found, "a list of pairs that holds every port");
+    }
+    numbers
+        .chunks_exact(2)
+        .map(|pair| (pair[0], pair[1]))
+        .collect()
+}
+
+/// The names of the ports, to complete "it must be …".
+pub(super) fn port_names(ports: &[Port]) -> String {
+    super::kind::or(ports.iter().map(|port| format!("{:?}", port.name)))
 }

@@ -12,10 +12,13 @@
 mod choice;
 mod error;
 mod forwarding;
+mod kind;
 mod limits;
 mod management;
+mod nearest;
 mod policy;
 mod port;
+mod reader;
 mod replay;
 mod service;
 mod timeouts;
@@ -86,8 +89,29 @@ impl Settings {
     /// # Errors
     /// The text has problems: all of them are listed.
     pub fn parse(name: impl AsRef<Path>, text: &str) -> Result<Settings, SettingsError> {
-        let _ = (name.as_ref(), text);
-        Err(SettingsError::Invalid(Vec::new()))
+        let name = name.as_ref();
+        let folder = name.parent().unwrap_or(Path::new(""));
+        let read = reader::read_document(name, text, |root| Self::read(root, folder));
+        read.map(|(settings, _)| settings)
+            .map_err(SettingsError::Invalid)
+    }
+
+    fn read(root: &mut reader::Section<'_, '_>, folder: &Path) -> Settings {
+        let ports = Port::read_all(root);
+        Settings {
+            on_exit: root.choice("on_exit"),
+            forwarding: Forwarding::read(&mut root.table("forwarding"), &ports),
+            workers: Workers::read(&mut root.table("workers")),
+            policy: Policy::read(&mut root.table("policy"), folder),
+            limits: Limits::read(&mut root.table("limits")),
+            management: Management::read(&mut root.table("management")),
+            timeouts: Timeouts::read(&mut root.table("timeouts")),
+            admin: Admin::read(&mut root.table("admin")),
+            log: Log::read(&mut root.table("log")),
+            steering: Steering::read(&mut root.table("steering")),
+            replay: Replay::read(&mut root.table("replay"), &ports),
+            ports,
+        }
     }
 
     /// Number of the port with this name.
@@ -95,3 +119,6 @@ impl Settings {
         self.ports.iter().position(|port| port.name == name)
     }
 }
+
+#[cfg(test)]
+mod tests;

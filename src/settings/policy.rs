@@ -1,8 +1,10 @@
 //! `[policy]`: where manifests are, and which upstream's behaviour where they differ.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::choice::choice;
+use super::kind::{Flag, Parsed};
+use super::reader::{Section, defaults};
 
 /// Where policy comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,5 +181,52 @@ choice! {
         Multitenant = "multitenant",
         /// Neither.
         Subnet = "subnet",
+    }
+}
+
+const DIRECTORY: Parsed<PathBuf> = Parsed {
+    allowed: "the path of a directory",
+    parse: |text| {
+        (!text.is_empty())
+            .then(|| PathBuf::from(text))
+            .ok_or_else(String::new)
+    },
+};
+
+impl Policy {
+    /// `folder` is where a relative directory starts from.
+    pub(super) fn read(section: &mut Section<'_, '_>, folder: &Path) -> Policy {
+        let directory = section.optional("directory", PathBuf::from("policies"), DIRECTORY);
+        Policy {
+            directory: folder.join(directory),
+            watch: section.optional("watch", true, Flag),
+            compat: Compat::read(&mut section.table("compat")),
+        }
+    }
+}
+
+impl Compat {
+    fn read(section: &mut Section<'_, '_>) -> Compat {
+        Compat {
+            sg_np_combine: section.choice("sg_np_combine"),
+            sg_unknown_groups: section.choice("sg_unknown_groups"),
+            sg_unknown_strings: section.choice("sg_unknown_strings"),
+            sg_egress_view: section.choice("sg_egress_view"),
+            sg_priority_max: section.choice("sg_priority_max"),
+            mnp_compat: section.choice("mnp_compat"),
+            cnp_secondary: section.choice("cnp_secondary"),
+            np_profile: section.choice("np_profile"),
+            established: section.choice("established"),
+            invalid: section.choice("invalid"),
+            icmp: section.choice("icmp"),
+            enp_generation: section.choice("enp_generation"),
+            plugin: section.choice("plugin"),
+        }
+    }
+}
+
+impl Default for Compat {
+    fn default() -> Self {
+        defaults(Self::read)
     }
 }

@@ -1,5 +1,8 @@
 //! `[timeouts]`: how long an idle flow is remembered.
 
+use super::kind::Whole;
+use super::reader::{Section, defaults};
+
 /// Seconds a flow without packets is remembered, by its state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timeouts {
@@ -32,4 +35,35 @@ pub struct Timeouts {
     /// After a start: how long a flow met in its middle may also be admitted by what its opposite
     /// direction is allowed.
     pub restart_grace_s: u32,
+}
+
+/// A week: longer than any timer below is good for.
+const SECONDS_MAX: u32 = 604_800;
+
+impl Timeouts {
+    pub(super) fn read(section: &mut Section<'_, '_>) -> Timeouts {
+        let mut seconds = |key, default| section.optional(key, default, Whole(1..=SECONDS_MAX));
+        Timeouts {
+            tcp_syn_sent_s: seconds("tcp_syn_sent_s", 120),
+            tcp_syn_received_s: seconds("tcp_syn_received_s", 60),
+            tcp_established_s: seconds("tcp_established_s", 7_440),
+            tcp_fin_wait_s: seconds("tcp_fin_wait_s", 120),
+            tcp_close_wait_s: seconds("tcp_close_wait_s", 60),
+            tcp_last_ack_s: seconds("tcp_last_ack_s", 30),
+            tcp_time_wait_s: seconds("tcp_time_wait_s", 120),
+            tcp_close_s: seconds("tcp_close_s", 10),
+            udp_first_s: seconds("udp_first_s", 30),
+            udp_stream_s: seconds("udp_stream_s", 120),
+            icmp_s: seconds("icmp_s", 30),
+            sctp_s: seconds("sctp_s", 210),
+            other_s: seconds("other_s", 600),
+            restart_grace_s: section.optional("restart_grace_s", 30, Whole(0..=3_600)),
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        defaults(Self::read)
+    }
 }

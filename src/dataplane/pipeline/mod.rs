@@ -23,6 +23,9 @@ mod hold;
 mod parse;
 mod track;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use super::conntrack::{FlowDirection, FlowRef, FlowTable, Timeouts};

@@ -123,6 +123,12 @@ impl PacketView {
         matches!(self.fragment, Some(fragment) if fragment.is_later())
     }
 
+    /// The first of several fragments: policy can judge it, but its payload goes on elsewhere.
+    #[inline]
+    pub const fn is_first_fragment(&self) -> bool {
+        matches!(self.fragment, Some(fragment) if fragment.is_first())
+    }
+
     /// ICMP or ICMPv6 type, of a packet that holds the header.
     #[inline]
     pub const fn icmp_type(&self) -> Option<u8> {
