@@ -20,3 +20,4 @@ pub mod snapshot;
 pub mod statistics;
 pub mod verdict;
 pub mod worker;
+pub mod xdp;
