@@ -15,6 +15,7 @@ use portcullis::classifier::{
     RuleVerdict,
 };
 use portcullis::dataplane::conntrack::Timeouts;
+use portcullis::dataplane::event::Events;
 use portcullis::dataplane::fragment::FragmentLimits;
 use portcullis::dataplane::frame::{BATCH_FRAMES_MAX, FrameBuffer};
 use portcullis::dataplane::neighbour::NeighbourRequests;
@@ -170,7 +171,12 @@ fn pipeline() -> Pipeline<Small> {
         hash_key: (0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210),
     };
     let counters = Arc::new(WorkerCounters::new(2, RULES as usize));
-    Pipeline::new(&options, counters, NeighbourRequests::new(16, || {}))
+    Pipeline::new(
+        &options,
+        counters,
+        NeighbourRequests::new(16, || {}),
+        Events::new(16),
+    )
 }
 
 /// Time the pipeline takes for one pass over packets of these flows, in this order.

@@ -6,10 +6,11 @@
 //! | parse to steer | [`pipeline`] |
 //!
 //! State: [`conntrack`], [`fragment`]. Told from outside: [`snapshot`], [`route`]. Told to the
-//! outside: [`verdict`], [`statistics`], [`reply`].
+//! outside: [`verdict`], [`statistics`], [`event`], [`reply`].
 
 pub mod backend;
 pub mod conntrack;
+pub mod event;
 pub mod fragment;
 pub mod frame;
 pub mod neighbour;

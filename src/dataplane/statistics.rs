@@ -93,6 +93,8 @@ pub struct WorkerCounters {
     pub replies_limited: Counter,
     /// Checksums completed for senders that left them to their device.
     pub checksums_completed: Counter,
+    /// Events control was too slow to take.
+    pub events_lost: Counter,
     /// Batches that had at least one frame.
     pub batches: Counter,
     /// Live flows (gauge).
@@ -129,6 +131,7 @@ impl WorkerCounters {
             replies_sent: Counter::default(),
             replies_limited: Counter::default(),
             checksums_completed: Counter::default(),
+            events_lost: Counter::default(),
             batches: Counter::default(),
             flows: Counter::default(),
             flows_unreplied: Counter::default(),

@@ -3,6 +3,7 @@
 
 use super::{Next, Packet, PacketState, Pipeline};
 use crate::dataplane::conntrack::{Flow, FlowDirection, FlowRef, InsertError};
+use crate::dataplane::event::Event;
 use crate::dataplane::frame::FrameBuffer;
 use crate::dataplane::snapshot::{Decision, PolicySnapshot, Snapshot};
 use crate::dataplane::verdict::DropReason;
@@ -92,6 +93,10 @@ impl<F: FrameBuffer> Pipeline<F> {
         }
         if !decision.allowed {
             self.count_rules(packet);
+            if first {
+                let original = self.flows.get(found).original;
+                self.tell_denied(packet, original, &decision, true);
+            }
             return packet.drop_for(DropReason::Policy);
         }
         packet.next = match packet.trace.state {
@@ -121,6 +126,7 @@ impl<F: FrameBuffer> Pipeline<F> {
         self.count_decision(&decision);
         if !decision.allowed {
             self.count_rules(packet);
+            self.tell_denied(packet, *key, &decision, false);
             return packet.drop_for(DropReason::Policy);
         }
         let (Some(view), Some(reply)) = (packet.view, key.reversed()) else {
@@ -162,6 +168,29 @@ impl<F: FrameBuffer> Pipeline<F> {
         }
         let opposite = policy.decide(&key.reversed()?);
         opposite.allowed.then_some(opposite)
+    }
+
+    fn tell_denied(
+        &self,
+        packet: &Packet<F>,
+        key: FlowKey,
+        decision: &Decision,
+        established: bool,
+    ) {
+        let Some(stage) = decision.denied_by else {
+            return;
+        };
+        let rule = decision.rules[stage as usize];
+        let event = Event::Denied {
+            port: packet.port,
+            key,
+            rule,
+            stage,
+            established,
+        };
+        if !self.events.push(event) {
+            self.counters.events_lost.add(1);
+        }
     }
 
     fn count_decision(&self, decision: &Decision) {

@@ -29,6 +29,7 @@ mod tests;
 use std::sync::Arc;
 
 use super::conntrack::{FlowDirection, FlowRef, FlowTable, Timeouts};
+use super::event::Events;
 use super::fragment::{FragmentLimits, FragmentTracker};
 use super::frame::{BATCH_FRAMES_MAX, FrameBuffer};
 use super::neighbour::NeighbourRequests;
@@ -199,6 +200,7 @@ pub struct Pipeline<F> {
     started_us: Option<u64>,
     counters: Arc<WorkerCounters>,
     requests: NeighbourRequests,
+    events: Events,
     scratch: Scratch,
 }
 
@@ -208,6 +210,7 @@ impl<F: FrameBuffer> Pipeline<F> {
         options: &PipelineOptions,
         counters: Arc<WorkerCounters>,
         requests: NeighbourRequests,
+        events: Events,
     ) -> Self {
         let limiter = ReplyLimiter::new(options.replies_per_second, options.replies_burst);
         Pipeline {
@@ -220,6 +223,7 @@ impl<F: FrameBuffer> Pipeline<F> {
             started_us: None,
             counters,
             requests,
+            events,
             scratch: Scratch {
                 packets: Vec::with_capacity(BATCH_FRAMES_MAX),
                 keys: Vec::with_capacity(BATCH_FRAMES_MAX),

@@ -168,7 +168,12 @@ impl Bench {
         };
         Bench {
             io: MemoryIo::new(2, 256, 2048),
-            pipeline: Pipeline::new(&options, counters.clone(), requests.clone()),
+            pipeline: Pipeline::new(
+                &options,
+                counters.clone(),
+                requests.clone(),
+                Events::new(64),
+            ),
             counters,
             requests,
             snapshot: Snapshot {
