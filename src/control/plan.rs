@@ -12,7 +12,6 @@ use crate::dataplane::snapshot::{Forwarding, SourceCheck};
 use crate::dataplane::verdict::PortId;
 use crate::dataplane::worker::WaitStrategy;
 use crate::dataplane::xdp::{AttachMode, AttachRequest, ManagementRule};
-use crate::policy::{Compatibility, CompatibilityError};
 use crate::settings::{self, ForwardingMode, ManagementProtocol, ReversePathFilter, Settings};
 use crate::wire::protocol;
 
@@ -21,32 +20,6 @@ use super::publisher::FixedParts;
 
 /// Shortest time the snapshot's holder may take to notice a change of the kernel's routes.
 const SETTLE: Duration = Duration::from_millis(5);
-
-/// Switches between upstream behaviours.
-///
-/// # Errors
-/// A switch has a value this version does not support yet.
-pub fn compatibility(compat: &settings::Compat) -> Result<Compatibility, CompatibilityError> {
-    let mut compatibility = Compatibility::default();
-    for (switch, value) in [
-        ("sg_np_combine", compat.sg_np_combine.name()),
-        ("sg_unknown_groups", compat.sg_unknown_groups.name()),
-        ("sg_unknown_strings", compat.sg_unknown_strings.name()),
-        ("sg_egress_view", compat.sg_egress_view.name()),
-        ("sg_priority_max", compat.sg_priority_max.name()),
-        ("mnp_compat", compat.mnp_compat.name()),
-        ("cnp_secondary", compat.cnp_secondary.name()),
-        ("np_profile", compat.np_profile.name()),
-        ("established", compat.established.name()),
-        ("invalid", compat.invalid.name()),
-        ("icmp", compat.icmp.name()),
-        ("enp_generation", compat.enp_generation.name()),
-        ("plugin", compat.plugin.name()),
-    ] {
-        compatibility.set(switch, value)?;
-    }
-    Ok(compatibility)
-}
 
 /// Bounds of the classifier.
 pub fn classifier_limits(settings: &Settings) -> tree::Limits {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use super::compatibility::compatibility;
 use super::admin::{self, AdminError, ReloadOutcome, Request};
 use super::netlink::{KernelView, Mirror, MirrorError, MirrorHandle, kernel_forwards};
 use super::plan;
@@ -125,7 +126,7 @@ impl Supervisor {
         cores: &[core_affinity::CoreId],
     ) -> Result<Supervisor, RunError> {
         let start = Instant::now();
-        let compatibility = plan::compatibility(&settings.policy.compat)?;
+        let compatibility = compatibility(&settings.policy.compat)?;
         refuse_kernel_forwarding(&settings)?;
         // Before anything is attached: a second instance must not take the pins of the first.
         let listener = admin::bind(&settings.admin.socket, settings.admin.socket_mode)?;

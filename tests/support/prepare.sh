@@ -19,6 +19,7 @@ NETWORK_TOOLS=(
     "curl curl"
     "iperf3 iperf3"
     "socat socat"
+    "sysctl procps"
     "tcpdump tcpdump"
 )
 
