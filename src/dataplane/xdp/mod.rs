@@ -10,16 +10,22 @@
 //! when the process is killed: the sockets are gone then, and what they forwarded is dropped. A
 //! restart takes the pin over and replaces the program atomically once its maps are filled.
 
+mod attach;
+mod bpf;
 mod error;
+mod maps;
+mod pin;
 
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
+use bpf::LinkMode;
 pub use error::XdpError;
+use maps::Maps;
+use pin::{PinDirectory, PortPins};
 
 /// Where the pins are kept unless settings say otherwise.
 pub const DEFAULT_PIN_DIRECTORY: &str = "/sys/fs/bpf/portcullis";
@@ -140,20 +146,30 @@ pub struct Pin {
 pub struct Steering {
     request: AttachRequest,
     ifindex: u32,
-    mode: AttachedMode,
+    mode: LinkMode,
+    taken_over: bool,
+    program: OwnedFd,
+    program_id: u32,
+    maps: Maps,
+    link: OwnedFd,
+    pins: PortPins,
 }
 
 impl Steering {
     /// Loads the program, fills its maps and attaches it; takes over the pin of an earlier process.
     pub fn attach(request: &AttachRequest) -> Result<Steering, XdpError> {
-        Err(XdpError::InterfaceMissing {
-            interface: request.interface.clone(),
-        })
+        attach::attach(request)
     }
 
     /// Attaches the same program, with its maps as they are, to the interface that has the name now:
     /// after it was deleted and created again.
     pub fn reattach(&mut self) -> Result<(), XdpError> {
+        let ifindex = attach::interface_index(&self.request.interface)?;
+        let attached = attach::place(&self.request, ifindex, &self.program, &self.pins)?;
+        self.link = attached.link;
+        self.mode = attached.mode;
+        self.taken_over = attached.taken_over;
+        self.ifindex = ifindex;
         Ok(())
     }
 
@@ -169,53 +185,80 @@ impl Steering {
 
     /// How the program is attached.
     pub fn mode(&self) -> AttachedMode {
-        self.mode
+        match self.mode {
+            LinkMode::Driver => AttachedMode::Native,
+            LinkMode::Generic => AttachedMode::Generic,
+        }
     }
 
-    /// Replaces the box's own addresses.
-    pub fn set_local_addresses(&mut self, _addresses: &[IpNet]) -> Result<(), XdpError> {
-        Ok(())
+    /// Whether the link was there already, from an earlier process.
+    pub fn taken_over(&self) -> bool {
+        self.taken_over
+    }
+
+    /// Replaces the box's own addresses. One that stays is never missing meanwhile.
+    pub fn set_local_addresses(&mut self, addresses: &[IpNet]) -> Result<(), XdpError> {
+        self.maps.set_local_addresses(addresses)
     }
 
     /// Replaces the management list, atomically for frames.
-    pub fn set_management(&mut self, _rules: &[ManagementRule]) -> Result<(), XdpError> {
-        Ok(())
+    pub fn set_management(&mut self, rules: &[ManagementRule]) -> Result<(), XdpError> {
+        self.maps.set_management(rules)
     }
 
     /// Gives the frames of a receive queue to an AF_XDP socket.
-    pub fn register_socket(&self, _queue: u32, _socket: BorrowedFd<'_>) -> Result<(), XdpError> {
-        Ok(())
+    pub fn register_socket(&self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), XdpError> {
+        self.maps.register_socket(queue, socket)
     }
 
-    /// Frames counted by what became of them, in the order of the program's counter slots.
+    /// Frames by what became of them, counted from when this process attached the program.
     pub fn counters(&self) -> Result<Vec<(&'static str, u64)>, XdpError> {
-        Ok(Vec::new())
+        self.maps.counters()
     }
 
     /// Asks the kernel whether the program is still there: for a watchdog.
     pub fn state(&self) -> Result<AttachState, XdpError> {
-        Ok(AttachState::Attached)
+        let name = &self.request.interface;
+        let ifindex = match attach::interface_index(name) {
+            Err(XdpError::InterfaceMissing { .. }) => return Ok(AttachState::InterfaceGone),
+            other => other?,
+        };
+        if ifindex != self.ifindex {
+            return Ok(AttachState::InterfaceReplaced { ifindex });
+        }
+        Ok(match attach::attached_program(name, ifindex)? {
+            None => AttachState::Detached,
+            Some(program) if program.id == self.program_id => AttachState::Attached,
+            Some(program) => AttachState::Replaced {
+                program_id: program.id,
+            },
+        })
     }
 
     /// Removes program and pin: frames reach the kernel from now on.
     pub fn detach(self) -> Result<(), XdpError> {
-        Ok(())
+        attach::detach(self.link.as_fd(), self.pins)
     }
 }
 
 /// Pins of the directory, of every network namespace.
-pub fn pins(_pin_directory: &Path) -> Result<Vec<Pin>, XdpError> {
-    Ok(Vec::new())
+pub fn pins(pin_directory: &Path) -> Result<Vec<Pin>, XdpError> {
+    PinDirectory::open(pin_directory)?.pins()
 }
 
-/// Removes the program and pin of an interface of this network namespace; `None` when there is none.
-pub fn detach_interface(_pin_directory: &Path, _name: &str) -> Result<Option<Pin>, XdpError> {
-    Ok(None)
+/// Inode number of the calling thread's network namespace, as in [`Pin::network_namespace`].
+pub fn network_namespace() -> std::io::Result<u64> {
+    pin::network_namespace()
 }
 
-/// Removes a pin and its program, whichever namespace its interface is in.
-pub fn detach_pin(_pin: &Pin) -> Result<(), XdpError> {
-    Ok(())
+/// Removes a pin and its program, whichever namespace its interface is in: frames reach the kernel
+/// from now on. An error while a process holds the port.
+pub fn detach_pin(pin_directory: &Path, pin: &Pin) -> Result<(), XdpError> {
+    let pins = PinDirectory::open(pin_directory)?.lock_pin(pin)?;
+    match pins.link()? {
+        Some(link) => attach::detach(link.as_fd(), pins),
+        None => pins.remove(),
+    }
 }
 
 impl ManagementRule {
@@ -226,10 +269,5 @@ impl ManagementRule {
             protocol: None,
             ports: 0..=u16::MAX,
         }
-    }
-
-    /// Every source of the family of `address`.
-    pub fn any_source(address: IpAddr) -> IpNet {
-        IpNet::new_assert(address, 0).trunc()
     }
 }
