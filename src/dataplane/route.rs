@@ -1,7 +1,7 @@
 //! The data plane's picture of links, addresses, routes and neighbours: a mirror of the kernel's.
 //!
-//! Control builds a [`RouteTable`] from netlink (or, for `replay`, from settings) and publishes it in
-//! the snapshot; it is immutable from then on.
+//! Control builds a [`RouteTable`] from netlink (or, for `replay`, from settings) and publishes it
+//! in the snapshot; it is immutable from then on.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -154,7 +154,7 @@ impl RouteTable {
     }
 
     /// What is known of a next hop. Also tells the mirror that it is in use, which keeps a
-    /// reachable one fresh.
+    /// reachable one fresh: whoever remembers the answer must still ask now and then.
     #[inline]
     pub fn neighbour(&self, port: PortId, address: IpAddr) -> NeighbourState {
         match self.neighbours.get(&(port, address)) {
