@@ -174,7 +174,7 @@ impl RouteTable {
     }
 
     /// What is known of a next hop. Also tells the mirror that it is in use, which keeps a
-    /// reachable one fresh.
+    /// reachable one fresh: whoever remembers the answer must still ask now and then.
     #[inline]
     pub fn neighbour(&self, port: PortId, address: IpAddr) -> NeighbourState {
         match self.neighbours.get(&(port, address)) {

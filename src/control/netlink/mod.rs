@@ -14,6 +14,19 @@
 //! link), and a whole picture read again cannot drift from the truth. Neighbours, which change all
 //! the time and are notified completely, are applied one by one.
 
+mod dump;
+mod forwarding;
+mod link;
+mod message;
+mod mirror;
+mod neighbours;
+mod rule;
+mod socket;
+mod topology;
+
+pub use forwarding::kernel_forwards;
+pub use mirror::{Mirror, MirrorError, MirrorHandle};
+
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -138,6 +151,12 @@ pub enum MirrorWarning {
         reason: &'static str,
         /// One of them.
         example: IpNet,
+    },
+    /// A port that carries no Ethernet frames.
+    #[error("interface {interface} is not Ethernet and cannot be a port")]
+    NotEthernet {
+        /// The port's interface.
+        interface: String,
     },
     /// A port belongs to a bridge, bond or VRF.
     #[error("interface {interface} belongs to a bridge, bond or VRF; its traffic bypasses that")]
