@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Supervisor, mode_name};
 use crate::control::admin::Request;
+use crate::control::reload::ReloadCause;
 use crate::control::report;
 use crate::control::status::{PolicyStatus, PortStatus, Status};
 use crate::dataplane::verdict::PortId;

@@ -12,16 +12,16 @@ use std::time::{Duration, Instant};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
+use super::admin::{self, AdminError, ReloadOutcome, Request};
 use super::compatibility::compatibility;
 use super::netlink::{KernelView, Mirror, MirrorError, MirrorHandle, kernel_forwards};
-use super::admin::{self, AdminError, ReloadOutcome, Request};
 use super::plan;
 use super::policy::{PolicyDirectory, Prepared};
+use super::publisher::Publisher;
 use super::reload::{Attempt, ReloadCause, Reloader, watch as watch_directory};
+use super::rule_slots::RuleSlots;
 use super::status::PolicyStatus;
 use super::workers::{WorkerPlan, Workers, WorkersError, choose_cores};
-use super::publisher::Publisher;
-use super::rule_slots::RuleSlots;
 use crate::dataplane::backend::afxdp::{AfXdpError, PortRequest, open_ports};
 use crate::dataplane::neighbour::NeighbourRequests;
 use crate::dataplane::xdp::{AttachState, AttachedMode, Steering};
@@ -127,8 +127,13 @@ impl Supervisor {
             let listener = admin::bind_metrics(address).await?;
             tokio::spawn(admin::serve_metrics(listener, admin_requests));
         }
-        let (mirror, MirrorHandle { view: mut kernel, requests: neighbours }) =
-            Mirror::start(plan::mirror_config(&settings)).await?;
+        let (
+            mirror,
+            MirrorHandle {
+                view: mut kernel,
+                requests: neighbours,
+            },
+        ) = Mirror::start(plan::mirror_config(&settings)).await?;
         tokio::spawn(mirror.run());
         let view = kernel.borrow_and_update().clone();
 
@@ -274,7 +279,11 @@ fn mode_name(mode: AttachedMode) -> &'static str {
 }
 
 fn refuse_kernel_forwarding(settings: &Settings) -> Result<(), RunError> {
-    let interfaces: Vec<_> = settings.ports.iter().map(|port| port.interface.clone()).collect();
+    let interfaces: Vec<_> = settings
+        .ports
+        .iter()
+        .map(|port| port.interface.clone())
+        .collect();
     match kernel_forwards(&interfaces)? {
         on if on.is_empty() => Ok(()),
         on => Err(RunError::KernelForwards(on)),

@@ -14,7 +14,11 @@ use crate::control::rule_slots::SlotsExhausted;
 
 impl Supervisor {
     /// Starts an attempt beside the loop, or notes that one more is wanted.
-    pub(super) fn reload(&mut self, cause: ReloadCause, mut answers: Vec<oneshot::Sender<ReloadOutcome>>) {
+    pub(super) fn reload(
+        &mut self,
+        cause: ReloadCause,
+        mut answers: Vec<oneshot::Sender<ReloadOutcome>>,
+    ) {
         if self.attempt_running {
             let (waiting_cause, waiting) = self.waiting.get_or_insert((cause, Vec::new()));
             if cause == ReloadCause::Request {
@@ -32,7 +36,11 @@ impl Supervisor {
         });
     }
 
-    pub(super) fn attempt_ended(&mut self, attempt: Attempt, answers: Vec<oneshot::Sender<ReloadOutcome>>) {
+    pub(super) fn attempt_ended(
+        &mut self,
+        attempt: Attempt,
+        answers: Vec<oneshot::Sender<ReloadOutcome>>,
+    ) {
         self.attempt_running = false;
         self.conclude(attempt);
         let refused = !self.policy.refused.is_empty();
@@ -75,10 +83,7 @@ impl Supervisor {
         self.policy.refused = refused;
     }
 
-    fn put_in_force(
-        &mut self,
-        prepared: Prepared,
-    ) -> Result<(), SlotsExhausted> {
+    fn put_in_force(&mut self, prepared: Prepared) -> Result<(), SlotsExhausted> {
         let generation = self.policy.generation + 1;
         let workers = self.workers.as_ref();
         let snapshot = activate(&prepared, generation, &mut self.slots, |slot| {

@@ -108,4 +108,3 @@ impl LogBudget {
         (self.left, self.suppressed) = (self.lines_per_second, 0);
     }
 }
-
