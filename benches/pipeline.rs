@@ -18,6 +18,7 @@ use portcullis::dataplane::conntrack::Timeouts;
 use portcullis::dataplane::event::Events;
 use portcullis::dataplane::fragment::FragmentLimits;
 use portcullis::dataplane::frame::{BATCH_FRAMES_MAX, FrameBuffer};
+use portcullis::dataplane::handoff::Handoff;
 use portcullis::dataplane::neighbour::NeighbourRequests;
 use portcullis::dataplane::pipeline::{Packet, Pipeline, PipelineOptions};
 use portcullis::dataplane::route::{Neighbour, PortLink, Route, RouteTable, RouteTarget};
@@ -175,8 +176,7 @@ fn pipeline() -> Pipeline<Small> {
         &options,
         counters,
         NeighbourRequests::new(16, || {}),
-        Events::new(16),
-    )
+        Events::new(16), Handoff::single())
 }
 
 /// Time the pipeline takes for one pass over packets of these flows, in this order.

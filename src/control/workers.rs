@@ -11,6 +11,7 @@ use crossbeam::queue::ArrayQueue;
 use super::report;
 use crate::dataplane::backend::afxdp::{AfXdpControl, AfXdpIo, PortRequest, ReopenedPort};
 use crate::dataplane::event::{Event, Events};
+use crate::dataplane::handoff::Handoff;
 use crate::dataplane::neighbour::NeighbourRequests;
 use crate::dataplane::pipeline::{Pipeline, PipelineOptions};
 use crate::dataplane::snapshot::Snapshot;
@@ -20,6 +21,11 @@ use crate::settings::Cores;
 
 /// Reopened ports a worker may not have taken yet.
 const MAILBOX_PORTS: usize = 64;
+
+/// Frames on their way from one worker to another at once.
+const HANDOFF_FRAMES: usize = 1024;
+/// Longest frame handed over: the largest UMEM frame.
+const HANDOFF_FRAME_BYTES: usize = 4096;
 
 /// Why the workers cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +124,8 @@ impl Workers {
                 cores: cores.iter().map(|core| core.id).collect(),
             },
         };
+        let mut handoffs =
+            Handoff::for_workers(rings.len(), HANDOFF_FRAMES, HANDOFF_FRAME_BYTES).into_iter();
         for (number, (io, &core)) in rings.into_iter().zip(cores).enumerate() {
             let counters = Arc::new(WorkerCounters::new(plan.options.ports, plan.rules_max));
             let handle = Handle {
@@ -130,6 +138,7 @@ impl Workers {
                 counters.clone(),
                 plan.requests.clone(),
                 handle.events.clone(),
+                handoffs.next().unwrap_or_else(Handoff::single),
             );
             let worker = Worker::new(
                 io,

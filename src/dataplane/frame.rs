@@ -46,6 +46,9 @@ pub trait FrameIo {
     /// gone.
     fn transmit(&mut self, port: PortId, frame: Self::Frame) -> Result<(), Self::Frame>;
 
+    /// A free frame, for a packet that comes from elsewhere; `None` when the pool is empty.
+    fn allocate(&mut self) -> Option<Self::Frame>;
+
     /// Returns a frame's memory to the pool.
     fn recycle(&mut self, frame: Self::Frame);
 

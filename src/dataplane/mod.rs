@@ -13,6 +13,7 @@ pub mod conntrack;
 pub mod event;
 pub mod fragment;
 pub mod frame;
+pub mod handoff;
 pub mod neighbour;
 pub mod pipeline;
 pub mod reply;

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use arc_swap::{ArcSwap, Cache};
 
+use super::handoff::Handoff;
 use super::frame::{BATCH_FRAMES_MAX, FrameBuffer, FrameIo, Received};
 use super::pipeline::{Packet, Pipeline};
 use super::snapshot::Snapshot;
@@ -97,10 +98,12 @@ impl<I: FrameIo> Worker<I> {
                 .drain(..)
                 .map(|r| Packet::new(r.port, r.frame)),
         );
+        let busy = self.receive_handed_over() || busy;
         if busy || self.pipeline.has_held_frames() {
             let snapshot = self.snapshot.load();
             self.pipeline.process(now_us, snapshot, &mut self.batch);
-            transmit(&mut self.io, &self.counters, &mut self.batch);
+            let handoff = self.pipeline.handoff();
+            transmit(&mut self.io, &self.counters, handoff, &mut self.batch);
         }
         if busy {
             self.counters.batches.add(1);
@@ -108,6 +111,31 @@ impl<I: FrameIo> Worker<I> {
         self.io.flush();
         self.pipeline.tick(now_us);
         busy
+    }
+
+    /// Takes frames that other workers have received for this one, as far as the batch has room.
+    fn receive_handed_over(&mut self) -> bool {
+        let mut any = false;
+        while self.batch.len() < BATCH_FRAMES_MAX {
+            let Worker { io, pipeline, batch, counters, .. } = self;
+            let taken = pipeline.handoff().take(|port, bytes| match io.allocate() {
+                Some(mut frame) if bytes.len() <= frame.capacity() => {
+                    frame.set_len(bytes.len());
+                    frame.bytes_mut().copy_from_slice(bytes);
+                    batch.push(Packet::handed_over(port, frame));
+                }
+                Some(frame) => {
+                    counters.dropped(DropReason::HandoffFull, bytes.len());
+                    io.recycle(frame);
+                }
+                None => counters.dropped(DropReason::HandoffFull, bytes.len()),
+            });
+            if taken.is_none() {
+                break;
+            }
+            any = true;
+        }
+        any
     }
 
     /// The frames' source and sink.
@@ -125,11 +153,12 @@ impl<I: FrameIo> Worker<I> {
 pub fn transmit<I: FrameIo>(
     io: &mut I,
     counters: &WorkerCounters,
+    handoff: &Handoff,
     batch: &mut Vec<Packet<I::Frame>>,
 ) {
     for mut packet in batch.drain(..) {
         let bytes = packet.received_bytes();
-        if !packet.was_held()
+        if !packet.was_counted()
             && let Some(port) = counters.port(packet.port)
         {
             port.received.count(bytes);
@@ -150,12 +179,19 @@ pub fn transmit<I: FrameIo>(
                 }
             }
             Some(Verdict::Hold) => counters.held.count(bytes),
+            Some(Verdict::Handoff(worker)) => {
+                let given = frame.as_ref().is_some_and(|frame| {
+                    handoff.give(worker, packet.port, frame.bytes())
+                });
+                match given {
+                    true => counters.handed_off.count(bytes),
+                    false => counters.dropped(DropReason::HandoffFull, bytes),
+                }
+                frame.into_iter().for_each(|frame| io.recycle(frame));
+            }
             Some(other) => {
-                let volume = match other {
-                    Verdict::Kernel => &counters.kernel,
-                    Verdict::Local => &counters.local,
-                    _ => &counters.handed_off,
-                };
+                let kernel = other == Verdict::Kernel;
+                let volume = if kernel { &counters.kernel } else { &counters.local };
                 volume.count(bytes);
                 frame.into_iter().for_each(|frame| io.recycle(frame));
             }

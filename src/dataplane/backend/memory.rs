@@ -229,6 +229,12 @@ impl FrameIo for MemoryIo {
         }
     }
 
+    fn allocate(&mut self) -> Option<MemoryFrame> {
+        let frame = self.free.pop()?;
+        self.handed_out += 1;
+        Some(frame)
+    }
+
     fn recycle(&mut self, frame: MemoryFrame) {
         self.handed_out -= 1;
         self.free.push(frame);

@@ -90,7 +90,7 @@ impl<F: FrameBuffer> Pipeline<F> {
             received_bytes: packet.received_bytes,
             view: packet.view,
             next: packet.next,
-            released: true,
+            counted: true,
         };
         let deadline_us = now_us + WAIT_US;
         self.held.frames.push(Held {

@@ -32,6 +32,7 @@ use super::conntrack::{FlowDirection, FlowRef, FlowTable, Timeouts};
 use super::event::Events;
 use super::fragment::{FragmentLimits, FragmentTracker};
 use super::frame::{BATCH_FRAMES_MAX, FrameBuffer};
+use super::handoff::Handoff;
 use super::neighbour::NeighbourRequests;
 use super::reply::ReplyLimiter;
 use super::snapshot::{Decision, RuleSlot, STAGES_MAX, Snapshot};
@@ -140,8 +141,8 @@ pub struct Packet<F> {
     received_bytes: usize,
     view: Option<PacketView>,
     next: Next,
-    /// The frame was held before, and is now released.
-    released: bool,
+    /// The frame was held before and is now released, or was handed over by another worker.
+    counted: bool,
 }
 
 impl<F: FrameBuffer> Packet<F> {
@@ -161,7 +162,7 @@ impl<F: FrameBuffer> Packet<F> {
             },
             view: None,
             next: Next::Track,
-            released: false,
+            counted: false,
         }
     }
 
@@ -170,9 +171,15 @@ impl<F: FrameBuffer> Packet<F> {
         self.received_bytes
     }
 
-    /// Was the frame held back in an earlier batch? Then it has been counted as received before.
-    pub fn was_held(&self) -> bool {
-        self.released
+    /// A frame that another worker has received and handed over.
+    pub fn handed_over(port: PortId, frame: F) -> Self {
+        Packet { counted: true, ..Packet::new(port, frame) }
+    }
+
+    /// Was the frame held back in an earlier batch, or handed over? Then it has been counted as
+    /// received before.
+    pub fn was_counted(&self) -> bool {
+        self.counted
     }
 
     #[inline]
@@ -201,6 +208,7 @@ pub struct Pipeline<F> {
     counters: Arc<WorkerCounters>,
     requests: NeighbourRequests,
     events: Events,
+    handoff: Handoff,
     scratch: Scratch,
 }
 
@@ -211,6 +219,7 @@ impl<F: FrameBuffer> Pipeline<F> {
         counters: Arc<WorkerCounters>,
         requests: NeighbourRequests,
         events: Events,
+        handoff: Handoff,
     ) -> Self {
         let limiter = ReplyLimiter::new(options.replies_per_second, options.replies_burst);
         Pipeline {
@@ -224,6 +233,7 @@ impl<F: FrameBuffer> Pipeline<F> {
             counters,
             requests,
             events,
+            handoff,
             scratch: Scratch {
                 packets: Vec::with_capacity(BATCH_FRAMES_MAX),
                 keys: Vec::with_capacity(BATCH_FRAMES_MAX),
@@ -236,6 +246,11 @@ impl<F: FrameBuffer> Pipeline<F> {
     /// Packets [`Pipeline::process`] may add to a batch: frames it has held back before.
     pub fn released_max(&self) -> usize {
         self.held.capacity()
+    }
+
+    /// The rings to the other workers.
+    pub fn handoff(&self) -> &Handoff {
+        &self.handoff
     }
 
     /// Gives every packet of the batch its verdict, and appends the frames held back earlier whose

@@ -8,7 +8,7 @@ use crate::dataplane::snapshot::{Forwarding, Snapshot};
 use crate::dataplane::verdict::{DropReason, PortId, Verdict};
 use crate::wire::{
     DestinationKind, PacketView, ParseError, ParseOptions, Parsed, destination_kind,
-    destination_mac, martian, parse, protocol, source_mac,
+    destination_mac, martian, parse, parse_icmp_error, protocol, source_mac,
 };
 
 impl<F: FrameBuffer> Pipeline<F> {
@@ -18,12 +18,34 @@ impl<F: FrameBuffer> Pipeline<F> {
             Ok(parsed) => parsed,
             Err(error) => return packet.drop_for(drop_reason(error)),
         };
+        if let Parsed::Ip(view) = &parsed
+            && let Some(owner) = self.other_owner(packet, view)
+        {
+            packet.trace.key = Some(view.key);
+            packet.verdict = Some(Verdict::Handoff(owner));
+            return;
+        }
         let Some(link) = snapshot.routes.link(packet.port) else {
             return packet.drop_for(DropReason::PortDown);
         };
         match &snapshot.forwarding {
             Forwarding::Routed => self.parse_routed(now_us, snapshot, link, packet, parsed),
             Forwarding::Transparent(peers) => parse_transparent(peers, packet, parsed),
+        }
+    }
+
+    /// The worker a packet belongs to, when it is another: by its own addresses, or for an ICMP error
+    /// by those of the packet it quotes, so that it meets the flow it is about.
+    fn other_owner(&self, packet: &Packet<F>, view: &PacketView) -> Option<u8> {
+        if packet.was_counted() {
+            return None;
+        }
+        match packet.frame.as_ref().filter(|_| view.is_icmp_error()) {
+            Some(frame) => match parse_icmp_error(frame.bytes(), view) {
+                Ok(inner) => self.handoff.owner(&inner.key),
+                Err(_) => None,
+            },
+            None => self.handoff.owner(&view.key),
         }
     }
 
