@@ -176,7 +176,9 @@ fn pipeline() -> Pipeline<Small> {
         &options,
         counters,
         NeighbourRequests::new(16, || {}),
-        Events::new(16), Handoff::single())
+        Events::new(16),
+        Handoff::single(),
+    )
 }
 
 /// Time the pipeline takes for one pass over packets of these flows, in this order.

@@ -17,6 +17,7 @@ use crate::dataplane::pipeline::{Pipeline, PipelineOptions};
 use crate::dataplane::snapshot::Snapshot;
 use crate::dataplane::statistics::WorkerCounters;
 use crate::dataplane::worker::{WaitStrategy, Worker};
+use crate::dataplane::xdp::Steering;
 use crate::settings::Cores;
 
 /// Reopened ports a worker may not have taken yet.
@@ -168,11 +169,11 @@ impl Workers {
     }
 
     /// Opens a port's sockets again after its interface came back; returns what failed.
-    pub fn reopen(&self, request: &PortRequest) -> Result<(), String> {
+    pub fn reopen(&self, request: &PortRequest, steering: &Steering) -> Result<(), String> {
         for handle in &self.handles {
             let reopened = handle
                 .io
-                .reopen(request)
+                .reopen(request, steering)
                 .map_err(|error| error.to_string())?;
             if handle.mailbox.push(reopened).is_err() {
                 return Err("the worker does not take reopened ports".to_owned());

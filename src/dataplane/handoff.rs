@@ -42,15 +42,26 @@ impl Handoff {
             for _ in 0..frames {
                 let _ = empty.push(vec![0; frame_bytes].into_boxed_slice());
             }
-            Inbox { full: Arc::new(ArrayQueue::new(frames.max(1))), empty: Arc::new(empty) }
+            Inbox {
+                full: Arc::new(ArrayQueue::new(frames.max(1))),
+                empty: Arc::new(empty),
+            }
         };
         let inboxes: Arc<[Inbox]> = (0..workers).map(inbox).collect();
-        (0..workers).map(|number| Handoff { number, inboxes: inboxes.clone() }).collect()
+        (0..workers)
+            .map(|number| Handoff {
+                number,
+                inboxes: inboxes.clone(),
+            })
+            .collect()
     }
 
     /// The only worker there is.
     pub fn single() -> Handoff {
-        Handoff { number: 0, inboxes: Arc::new([]) }
+        Handoff {
+            number: 0,
+            inboxes: Arc::new([]),
+        }
     }
 
     /// The other worker a packet belongs to; `None` when it is this one.
@@ -65,15 +76,26 @@ impl Handoff {
 
     /// Copies a frame into another worker's ring; false when the ring is full or the frame too long.
     pub fn give(&self, worker: u8, port: PortId, frame: &[u8]) -> bool {
-        let Some(inbox) = self.inboxes.get(worker as usize) else { return false };
-        let Some(mut bytes) = inbox.empty.pop() else { return false };
+        let Some(inbox) = self.inboxes.get(worker as usize) else {
+            return false;
+        };
+        let Some(mut bytes) = inbox.empty.pop() else {
+            return false;
+        };
         let Some(room) = bytes.get_mut(..frame.len()) else {
             let _ = inbox.empty.push(bytes);
             return false;
         };
         room.copy_from_slice(frame);
         // There are as many places as buffers.
-        inbox.full.push(Parcel { port, len: frame.len(), bytes }).is_ok()
+        inbox
+            .full
+            .push(Parcel {
+                port,
+                len: frame.len(),
+                bytes,
+            })
+            .is_ok()
     }
 
     /// Takes the oldest frame another worker has handed over, by `copy`, which returns the room to

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use arc_swap::{ArcSwap, Cache};
 
-use super::handoff::Handoff;
 use super::frame::{BATCH_FRAMES_MAX, FrameBuffer, FrameIo, Received};
+use super::handoff::Handoff;
 use super::pipeline::{Packet, Pipeline};
 use super::snapshot::Snapshot;
 use super::statistics::WorkerCounters;
@@ -117,7 +117,13 @@ impl<I: FrameIo> Worker<I> {
     fn receive_handed_over(&mut self) -> bool {
         let mut any = false;
         while self.batch.len() < BATCH_FRAMES_MAX {
-            let Worker { io, pipeline, batch, counters, .. } = self;
+            let Worker {
+                io,
+                pipeline,
+                batch,
+                counters,
+                ..
+            } = self;
             let taken = pipeline.handoff().take(|port, bytes| match io.allocate() {
                 Some(mut frame) if bytes.len() <= frame.capacity() => {
                     frame.set_len(bytes.len());
@@ -180,9 +186,9 @@ pub fn transmit<I: FrameIo>(
             }
             Some(Verdict::Hold) => counters.held.count(bytes),
             Some(Verdict::Handoff(worker)) => {
-                let given = frame.as_ref().is_some_and(|frame| {
-                    handoff.give(worker, packet.port, frame.bytes())
-                });
+                let given = frame
+                    .as_ref()
+                    .is_some_and(|frame| handoff.give(worker, packet.port, frame.bytes()));
                 match given {
                     true => counters.handed_off.count(bytes),
                     false => counters.dropped(DropReason::HandoffFull, bytes),
@@ -191,7 +197,11 @@ pub fn transmit<I: FrameIo>(
             }
             Some(other) => {
                 let kernel = other == Verdict::Kernel;
-                let volume = if kernel { &counters.kernel } else { &counters.local };
+                let volume = if kernel {
+                    &counters.kernel
+                } else {
+                    &counters.local
+                };
                 volume.count(bytes);
                 frame.into_iter().for_each(|frame| io.recycle(frame));
             }

@@ -44,7 +44,7 @@ impl Supervisor {
             return tracing::error!(interface, %error, "port came back but cannot be attached");
         }
         let Some(workers) = &self.workers else { return };
-        match workers.reopen(&self.requests[number]) {
+        match workers.reopen(&self.requests[number], &self.steering[number]) {
             Ok(()) => tracing::info!(interface, "port reopened"),
             Err(error) => tracing::error!(interface, error, "port came back but cannot be opened"),
         }

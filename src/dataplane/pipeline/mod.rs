@@ -173,7 +173,10 @@ impl<F: FrameBuffer> Packet<F> {
 
     /// A frame that another worker has received and handed over.
     pub fn handed_over(port: PortId, frame: F) -> Self {
-        Packet { counted: true, ..Packet::new(port, frame) }
+        Packet {
+            counted: true,
+            ..Packet::new(port, frame)
+        }
     }
 
     /// Was the frame held back in an earlier batch, or handed over? Then it has been counted as

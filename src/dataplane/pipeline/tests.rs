@@ -172,7 +172,9 @@ impl Bench {
                 &options,
                 counters.clone(),
                 requests.clone(),
-                Events::new(64), Handoff::single()),
+                Events::new(64),
+                Handoff::single(),
+            ),
             counters,
             requests,
             snapshot: Snapshot {
@@ -206,7 +208,12 @@ impl Bench {
         let mut outcomes = Vec::new();
         for packet in packets {
             let (verdict, state) = (packet.verdict.unwrap(), packet.trace.state);
-            transmit(&mut self.io, &self.counters, &Handoff::single(), &mut vec![packet]);
+            transmit(
+                &mut self.io,
+                &self.counters,
+                &Handoff::single(),
+                &mut vec![packet],
+            );
             self.io.flush();
             outcomes.push(Outcome {
                 verdict,

@@ -13,6 +13,7 @@
 mod attach;
 mod bpf;
 mod error;
+pub mod ethtool;
 mod maps;
 mod pin;
 

@@ -1,14 +1,30 @@
 //! Frames of real interfaces: AF_XDP rings, one set for each receive queue a worker owns.
 
+mod area;
+mod control;
 mod error;
+mod open;
+mod queue;
+mod ring;
+mod socket;
+mod waiting;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::dataplane::frame::{FrameBuffer, FrameIo, Received};
+use arc_swap::ArcSwap;
+
+use crate::dataplane::frame::{BATCH_FRAMES_MAX, FrameIo, Received};
 use crate::dataplane::verdict::PortId;
 use crate::dataplane::xdp::{AttachRequest, Steering};
+use area::{Area, Frames};
+use queue::Queue;
+use waiting::Waiting;
 
-pub use error::AfXdpError;
+pub use area::AfXdpFrame;
+pub use control::{AfXdpControl, ReopenedPort};
+pub use error::{AfXdpError, mtu_max};
+pub use open::open_ports;
 
 /// Receive queues of an interface to bind.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -74,56 +90,167 @@ pub struct OpenPorts {
     pub workers: Vec<AfXdpIo>,
 }
 
-/// Attaches every port's steering program and opens every queue's socket, in the order that leaves
-/// no moment open.
-pub fn open_ports(_ports: &[PortRequest], _options: &IoOptions) -> Result<OpenPorts, AfXdpError> {
-    Err(AfXdpError::NoPorts)
-}
-
-/// A frame in the UMEM.
-#[derive(Debug)]
-pub struct AfXdpFrame {}
-
-impl FrameBuffer for AfXdpFrame {
-    fn bytes(&self) -> &[u8] {
-        &[]
-    }
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut []
-    }
-    fn capacity(&self) -> usize {
-        0
-    }
-    fn set_len(&mut self, _len: usize) {}
-}
+/// Longest sleep while frames wait in a transmit ring.
+const UNSENT_RETRY: Duration = Duration::from_millis(1);
 
 /// The rings of one worker.
 #[derive(Debug)]
-pub struct AfXdpIo {}
+pub struct AfXdpIo {
+    frames: Frames,
+    /// By slot, the ledger's number for a queue.
+    queues: Vec<Queue>,
+    /// The slot each port's frames leave by.
+    transmit_slots: Vec<Option<u8>>,
+    /// Where the next batch starts, so that a busy queue does not starve the others.
+    next_slot: usize,
+    waiting: Waiting,
+    control: AfXdpControl,
+}
 
 impl AfXdpIo {
+    fn new(area: Area, queues: Vec<Queue>, busy_poll_us: u32) -> Self {
+        let mut transmit_slots = vec![None; usize::from(u8::MAX) + 1];
+        for queue in queues.iter().rev() {
+            transmit_slots[usize::from(queue.port().0)] = Some(queue.slot());
+        }
+        let views = queues.iter().map(|queue| queue.view().clone()).collect();
+        let mut io = AfXdpIo {
+            frames: Frames::new(area.clone()),
+            waiting: Waiting::new(&queues),
+            queues,
+            transmit_slots,
+            next_slot: 0,
+            control: AfXdpControl {
+                area,
+                busy_poll_us,
+                views: Arc::new(ArcSwap::from_pointee(views)),
+            },
+        };
+        io.flush();
+        io
+    }
+
     /// Sleeps until a frame arrives or the time is up.
-    pub fn wait(&mut self, _timeout: Duration) {}
+    pub fn wait_for(&mut self, timeout: Duration) {
+        // What the kernel would not take at once is offered again soon.
+        let unsent = self.queues.iter().any(Queue::has_unsent);
+        let timeout = if unsent {
+            timeout.min(UNSENT_RETRY)
+        } else {
+            timeout
+        };
+        for slot in self.waiting.wait(timeout) {
+            // An error on the socket itself: its interface was deleted.
+            self.queues[slot].set_gone();
+        }
+    }
 
     /// For the control thread: statistics, and ports that come back.
     pub fn control(&self) -> AfXdpControl {
-        AfXdpControl {}
+        self.control.clone()
     }
 
-    /// Puts the reopened queues of a port in the place of the dead ones.
-    pub fn install(&mut self, _port: ReopenedPort) {}
+    /// Puts the reopened queues of a port in the place of the dead ones, and takes back the frames
+    /// these had.
+    pub fn install(&mut self, port: ReopenedPort) {
+        for queue in port.queues {
+            let slot = queue.slot();
+            let old = &mut self.queues[usize::from(slot)];
+            self.waiting.replace(usize::from(slot), &queue);
+            let mut views = self.control.views.load().as_ref().clone();
+            views[usize::from(slot)] = queue.view().clone();
+            self.control.views.store(Arc::new(views));
+            // The old socket is closed before its frames are used again.
+            drop(std::mem::replace(old, queue));
+            self.frames.reclaim(slot);
+        }
+        self.flush();
+    }
+
+    /// Where all frames are; the sum is always the same.
+    pub fn balance(&self) -> FrameBalance {
+        FrameBalance {
+            total: self.frames.area().frames(),
+            free: self.frames.free() as u32,
+            handed_out: self.frames.handed_out(),
+            in_queues: self.queues.iter().map(Queue::frames).sum(),
+        }
+    }
 }
 
 impl FrameIo for AfXdpIo {
     type Frame = AfXdpFrame;
-    fn receive(&mut self, _batch: &mut Vec<Received<AfXdpFrame>>) {}
-    fn transmit(&mut self, _port: PortId, frame: AfXdpFrame) -> Result<(), AfXdpFrame> {
-        Err(frame)
+
+    #[inline]
+    fn receive(&mut self, batch: &mut Vec<Received<AfXdpFrame>>) {
+        for _ in 0..self.queues.len() {
+            let slot = self.next_slot;
+            self.next_slot = (slot + 1) % self.queues.len();
+            self.queues[slot].receive(&mut self.frames, batch);
+            if batch.len() >= BATCH_FRAMES_MAX {
+                break;
+            }
+        }
     }
-    fn recycle(&mut self, _frame: AfXdpFrame) {}
-    fn flush(&mut self) {}
+
+    #[inline]
+    fn transmit(&mut self, port: PortId, frame: AfXdpFrame) -> Result<(), AfXdpFrame> {
+        match self.transmit_slots[usize::from(port.0)] {
+            Some(slot) => self.queues[usize::from(slot)].transmit(&mut self.frames, frame),
+            None => Err(frame),
+        }
+    }
+
+    #[inline]
+    fn allocate(&mut self) -> Option<AfXdpFrame> {
+        self.frames.take()
+    }
+
+    #[inline]
+    fn recycle(&mut self, frame: AfXdpFrame) {
+        self.frames.recycle(frame);
+    }
+
+    #[inline]
+    fn flush(&mut self) {
+        for queue in &mut self.queues {
+            queue.flush_transmit(&mut self.frames);
+        }
+        for queue in &mut self.queues {
+            queue.refill(&mut self.frames);
+        }
+        debug_assert!(self.balance().is_even(), "{:?}", self.balance());
+    }
+
     fn wait(&mut self, timeout_ms: u32) {
-        AfXdpIo::wait(self, Duration::from_millis(timeout_ms.into()));
+        self.wait_for(Duration::from_millis(timeout_ms.into()));
+    }
+}
+
+impl Drop for AfXdpIo {
+    fn drop(&mut self) {
+        self.queues.clear();
+        self.frames.area().discard();
+    }
+}
+
+/// Where all frames of a worker are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameBalance {
+    /// Frames in all.
+    pub total: u32,
+    /// In the pool.
+    pub free: u32,
+    /// Received or allocated, neither transmitted nor recycled yet.
+    pub handed_out: u32,
+    /// In rings, or with the kernel.
+    pub in_queues: u32,
+}
+
+impl FrameBalance {
+    /// None is lost, none is in two places.
+    pub fn is_even(&self) -> bool {
+        self.free + self.handed_out + self.in_queues == self.total
     }
 }
 
@@ -163,24 +290,3 @@ pub struct QueueStatistics {
     /// Times the kernel found the transmit ring empty.
     pub tx_ring_empty: u64,
 }
-
-/// The control thread's handle on a worker's rings.
-#[derive(Debug, Clone)]
-pub struct AfXdpControl {}
-
-impl AfXdpControl {
-    /// Figures of every queue.
-    pub fn statistics(&self) -> Vec<QueueStatistics> {
-        Vec::new()
-    }
-
-    /// Opens the sockets of a port whose interface was deleted and created again, for
-    /// [`AfXdpIo::install`]. [`Steering::reattach`] comes first.
-    pub fn reopen(&self, _port: &PortRequest) -> Result<ReopenedPort, AfXdpError> {
-        Err(AfXdpError::NoPorts)
-    }
-}
-
-/// Sockets of a port that came back, on their way to the worker.
-#[derive(Debug)]
-pub struct ReopenedPort {}
