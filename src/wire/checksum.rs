@@ -262,9 +262,9 @@ fn sum_native(bytes: &[u8]) -> u64 {
 /// Folds a sum of 16- or 32-bit words to 16 bits.
 #[inline(always)]
 const fn fold(sum: u64) -> u16 {
+    // At most 0x1_ffff_fffe, then 0x1_fffe, then 0xffff.
     let sum = (sum & 0xffff_ffff) + (sum >> 32);
     let sum = (sum & 0xffff) + ((sum >> 16) & 0xffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
     sum as u16
 }
@@ -362,6 +362,26 @@ mod tests {
         assert_eq!(sum(&bytes), 0xddf2);
         assert_eq!(sum(&bytes[..7]), 0xdcfb);
         assert_eq!((sum(&[]), sum(&[0xff; 6])), (0, 0xffff));
+    }
+
+    #[test]
+    fn folding_at_its_edges() {
+        for sum in [
+            0,
+            1,
+            0xffff,
+            0x1_0000,
+            0x1_ffff_fffe,
+            u64::MAX,
+            u64::MAX - 1,
+            1 << 63,
+        ] {
+            let mut slow = u128::from(sum);
+            while slow > 0xffff {
+                slow = (slow & 0xffff) + (slow >> 16);
+            }
+            assert_eq!(u128::from(fold(sum)), slow, "{sum:#x}");
+        }
     }
 
     #[test]

@@ -423,6 +423,27 @@ mod tests {
     }
 
     #[test]
+    fn a_udp_checksum_never_becomes_zero() {
+        let frame = sample::filled(Ipv4::new(protocol::UDP).frame(&sample::udp(b"abcd")));
+        let rewrite_to = |port| Rewrite {
+            source_port: Some(port),
+            ..Rewrite::default()
+        };
+        let ones = [0xff, 0xff];
+        let port = (0..=u16::MAX)
+            .find(|&port| rewritten_slowly(frame.clone(), &rewrite_to(port))[40..42] == ones)
+            .expect("one port in 65,536 leads there");
+        let mut fast = frame.clone();
+        rewrite(&mut fast, &mut view(&frame), &rewrite_to(port));
+        assert_eq!(fast[40..42], ones);
+        let mut error = Ipv4::new(protocol::ICMP).frame(&sample::icmp(3, 3, &frame[14..]));
+        let outer = view(&error);
+        let mut quoted = parse_icmp_error(&error, &outer).unwrap();
+        rewrite_quoted(&mut error, &outer, &mut quoted, &rewrite_to(port));
+        assert_eq!(error[42..], fast[14..]);
+    }
+
+    #[test]
     fn fragments_are_rewritten() {
         let rewrite = Rewrite {
             source: Some(Address::from_v4_bytes([203, 0, 113, 9])),
