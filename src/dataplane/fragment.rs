@@ -1,9 +1,9 @@
 //! Virtual reassembly: the first fragment's verdict holds for the fragments behind it.
 //!
-//! A [`FragmentTracker`] remembers, for each datagram whose first fragment was admitted, the flow it
-//! belongs to and which of its bytes have passed. A later fragment is forwarded only if the first
-//! was, and only if it overlaps nothing that passed before (RFC 5722, applied to IPv4 too): after an
-//! overlap no further fragment of the datagram passes, so that it is never completed.
+//! A [`FragmentTracker`] remembers, for each datagram whose first fragment was admitted, the flow
+//! it belongs to and which of its bytes have passed. A later fragment is forwarded only if the
+//! first was, and only if it overlaps nothing that passed before (RFC 5722, applied to IPv4 too):
+//! after an overlap no further fragment of the datagram passes, so that it is never completed.
 //!
 //! Bounds: datagrams at once, fragments a datagram, seconds from first to last fragment, and the
 //! share of the table one source may hold. Everything is allocated at the start.
@@ -106,8 +106,8 @@ struct Covered {
 }
 
 impl FragmentTracker {
-    /// A tracker with all its memory allocated. `hash_key` is chosen at random at the start, so that
-    /// no one can choose which datagrams collide.
+    /// A tracker with all its memory allocated. `hash_key` is chosen at random at the start, so
+    /// that no one can choose which datagrams collide.
     pub fn new(limits: FragmentLimits, hash_key: [u64; 2]) -> Self {
         let slots = limits.datagrams_max.max(1).next_power_of_two() as usize;
         let mut tracker = FragmentTracker {
@@ -250,8 +250,8 @@ impl FragmentTracker {
         None
     }
 
-    /// Takes an unused entry, of which there is one, and puts it in its bucket and at the end of the
-    /// list by age.
+    /// Takes an unused entry, of which there is one, and puts it in its bucket and at the end of
+    /// the list by age.
     fn insert(&mut self, bucket: u32, source: u32, key: DatagramKey) -> u32 {
         let index = self.unused;
         self.unused = self.entries[index as usize].next;

@@ -9,9 +9,9 @@
 //! complete, it stays wrong.
 //!
 //! [`detect`] recognises one without reading the payload, [`complete`] finishes it. A complete
-//! checksum that happens to equal the pseudo-header's sum is taken for a partial one, and completing
-//! it computes the very same value again: harmless. What one packet in 65,536 loses is only the
-//! receiver's chance to notice that it was damaged before it came here.
+//! checksum that happens to equal the pseudo-header's sum is taken for a partial one, and
+//! completing it computes the very same value again: harmless. What one packet in 65,536 loses is
+//! only the receiver's chance to notice that it was damaged before it came here.
 
 use super::{Address, Family, PacketView, crc32c, protocol};
 
@@ -73,8 +73,8 @@ pub fn pseudo_header_sum(view: &PacketView, transport_bytes: u32) -> u16 {
     add(addresses, fold(rest))
 }
 
-/// Folded sum of an address's words. An IPv4 address is the low 32 bits of a number whose other bits
-/// are 0, so the family does not matter.
+/// Folded sum of an address's words. An IPv4 address is the low 32 bits of a number whose other
+/// bits are 0, so the family does not matter.
 #[inline]
 pub fn address_sum(address: Address) -> u16 {
     let [high, low] = address.halves();

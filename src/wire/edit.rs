@@ -64,8 +64,9 @@ pub fn decrement_ttl(bytes: &mut [u8], view: &mut PacketView) -> bool {
 ///
 /// A partial checksum stays partial (only the pseudo-header's part of it changes), an absent one
 /// absent; a wrong one stays wrong. Whoever sends the frame completes it afterwards
-/// ([`checksum::complete`]), also if it did not look partial before. A later fragment has no ports to replace. SCTP's checksum is no
-/// sum: when a port changes it is computed anew, which alone reads the payload.
+/// ([`checksum::complete`]), also if it did not look partial before. A later fragment has no ports
+/// to replace. SCTP's checksum is no sum: when a port changes it is computed anew, which alone
+/// reads the payload.
 pub fn rewrite(bytes: &mut [u8], view: &mut PacketView, rewrite: &Rewrite) {
     let state = checksum::detect(bytes, view);
     let Some(packet) = bytes.get_mut(view.l3 as usize..view.packet_end as usize) else {
