@@ -1,4 +1,5 @@
 //! portcullis: a userspace packet-processing firewall appliance.
+
 pub mod classifier;
 pub mod cli;
 pub mod control;

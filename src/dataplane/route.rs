@@ -74,6 +74,26 @@ pub struct PortLink {
     pub addresses: Vec<IpNet>,
 }
 
+impl PortLink {
+    /// The address that ICMP errors sent from this port bear (RFC 1812 §4.3.2.4): the first one of
+    /// the family that is not link-local, or else the first.
+    pub fn source_for(&self, family: Family) -> Option<Address> {
+        let of_family = || {
+            self.addresses
+                .iter()
+                .map(IpNet::addr)
+                .filter(|a| Family::of(*a) == family)
+        };
+        let routable = of_family().find(|address| match address {
+            IpAddr::V4(v4) => !v4.is_link_local(),
+            IpAddr::V6(v6) => !v6.is_unicast_link_local(),
+        });
+        routable
+            .or_else(|| of_family().next())
+            .map(|address| Address::from_ip(address).1)
+    }
+}
+
 /// What is known of a next hop's link-layer address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NeighbourState {

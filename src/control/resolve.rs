@@ -1,0 +1,391 @@
+//! From a probe's names to the packet on the wire: addresses, family, service translation.
+
+use std::net::IpAddr;
+
+use super::probe::{Endpoint, Probe, ProbeProtocol, SOURCE_PORT_DEFAULT};
+use crate::policy::inventory::{Service, TargetPort};
+use crate::policy::{Inventory, Pod};
+use crate::wire::{Address, Family, FlowKey, protocol};
+
+/// A probe with addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packet {
+    /// What policy is asked about: after the translation of services.
+    pub key: FlowKey,
+    /// The translation, if there was one.
+    pub translation: Option<Translation>,
+}
+
+/// A Service's ClusterIP and port, replaced by its backend's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Translation {
+    /// `namespace/name` of the Service.
+    pub service: String,
+    /// `namespace/name` of its backend.
+    pub backend: String,
+    /// The ClusterIP the packet was addressed to; `None` where the manifest gives none.
+    pub cluster_address: Option<IpAddr>,
+    /// The port the packet was addressed to.
+    pub port: u16,
+}
+
+/// Why a probe has no packet.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// No such pod.
+    #[error("no pod {0} in the manifests")]
+    NoPod(String),
+    /// The pod has no address.
+    #[error("pod {0} has no status.podIPs")]
+    PodWithoutAddress(String),
+    /// No such node.
+    #[error("no node {0} in the manifests")]
+    NoNode(String),
+    /// The node has no address.
+    #[error("node {0} has no InternalIP in status.addresses")]
+    NodeWithoutAddress(String),
+    /// No such service.
+    #[error("no service {0} in the manifests")]
+    NoService(String),
+    /// A service is asked for a protocol without ports.
+    #[error("service {service} translates tcp, udp and sctp, not {protocol}")]
+    ServiceProtocol {
+        /// `namespace/name`.
+        service: String,
+        /// What was asked.
+        protocol: ProbeProtocol,
+    },
+    /// The service has no such port.
+    #[error("service {service} has no port {protocol}/{port}; it has {ports}")]
+    NoServicePort {
+        /// `namespace/name`.
+        service: String,
+        /// Protocol asked for.
+        protocol: ProbeProtocol,
+        /// Port asked for.
+        port: u16,
+        /// What it has.
+        ports: String,
+    },
+    /// The service's selector selects no pod with an address, or more than one.
+    #[error("service {service} must select exactly one pod with an address, found {found}")]
+    Backends {
+        /// `namespace/name`.
+        service: String,
+        /// `none`, or their names.
+        found: String,
+    },
+    /// The service's target port is a name its backend has not.
+    #[error("service {service}: its backend {backend} has no container port named {name:?}")]
+    NoTargetPort {
+        /// `namespace/name`.
+        service: String,
+        /// `namespace/name`.
+        backend: String,
+        /// The name.
+        name: String,
+    },
+    /// A packet is not sent from a service.
+    #[error("{0} sends no packets of its own; name the pod behind it")]
+    FromService(String),
+    /// The end has no address of the family wanted.
+    #[error("{end} has no {} address; it has {addresses}", family_name(*family))]
+    NoAddressOfFamily {
+        /// The endpoint.
+        end: String,
+        /// What is wanted.
+        family: Family,
+        /// What it has.
+        addresses: String,
+    },
+    /// Both ends have addresses, but of different families.
+    #[error("{from} ({from_addresses}) and {to} ({to_addresses}) have no address family in common")]
+    NoCommonFamily {
+        /// The sender.
+        from: String,
+        /// Its addresses.
+        from_addresses: String,
+        /// The receiver.
+        to: String,
+        /// Its addresses.
+        to_addresses: String,
+    },
+    /// A kind of endpoint this version cannot resolve.
+    #[error("endpoint {0} is not supported yet")]
+    NotSupported(String),
+    /// The protocol needs a port.
+    #[error("{0} needs a destination port")]
+    PortMissing(ProbeProtocol),
+}
+
+const fn family_name(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    }
+}
+
+/// The addresses an endpoint can be asked at, preferred first.
+///
+/// # Errors
+/// The object is missing or has no address.
+pub fn addresses(inventory: &Inventory, end: &Endpoint) -> Result<Vec<IpAddr>, ResolveError> {
+    match end {
+        Endpoint::Ip(address) => Ok(vec![*address]),
+        Endpoint::Pod { namespace, name } => {
+            let full_name = || format!("{namespace}/{name}");
+            let pod = inventory.pod(namespace, name);
+            let pod = pod.ok_or_else(|| ResolveError::NoPod(full_name()))?;
+            let addresses = pod_addresses(inventory, pod);
+            match addresses.is_empty() {
+                true => Err(ResolveError::PodWithoutAddress(full_name())),
+                false => Ok(addresses),
+            }
+        }
+        Endpoint::Node(name) => {
+            let node = inventory.node(name);
+            let node = node.ok_or_else(|| ResolveError::NoNode(name.clone()))?;
+            match node.addresses.is_empty() {
+                true => Err(ResolveError::NodeWithoutAddress(name.clone())),
+                false => Ok(node.addresses.clone()),
+            }
+        }
+        Endpoint::Service { .. } => {
+            let service = named_service(inventory, end)?;
+            let backend = backend(inventory, service)?;
+            let mut addresses = pod_addresses(inventory, backend);
+            // A Service of one family is not reached by the other, whatever its backend has.
+            let families = &service.cluster_addresses;
+            if !families.is_empty() {
+                let has = |family| families.iter().any(|one| Family::of(*one) == family);
+                addresses.retain(|address| has(Family::of(*address)));
+                let first = Family::of(families[0]);
+                addresses.sort_by_key(|address| Family::of(*address) != first);
+            }
+            Ok(addresses)
+        }
+        Endpoint::Attachment { .. } | Endpoint::Host(_) => {
+            Err(ResolveError::NotSupported(end.to_string()))
+        }
+    }
+}
+
+/// A pod on the host's network is asked at its node, whichever of the two the manifests describe.
+fn pod_addresses(inventory: &Inventory, pod: &Pod) -> Vec<IpAddr> {
+    if !pod.addresses.is_empty() || !pod.host_network {
+        return pod.addresses.clone();
+    }
+    if !pod.host_addresses.is_empty() {
+        return pod.host_addresses.clone();
+    }
+    let node = inventory.node_of(pod);
+    node.map(|node| node.addresses.clone()).unwrap_or_default()
+}
+
+fn named_service<'i>(
+    inventory: &'i Inventory,
+    end: &Endpoint,
+) -> Result<&'i Service, ResolveError> {
+    let found = match end {
+        Endpoint::Service { namespace, name } => inventory.service(namespace, name),
+        _ => None,
+    };
+    let name = || end.to_string().trim_start_matches("svc:").to_owned();
+    found.ok_or_else(|| ResolveError::NoService(name()))
+}
+
+fn backend<'i>(inventory: &'i Inventory, service: &'i Service) -> Result<&'i Pod, ResolveError> {
+    let backends: Vec<_> = inventory.backends(service).collect();
+    match backends[..] {
+        [backend] => Ok(backend),
+        _ => {
+            let names: Vec<_> = backends.iter().map(|pod| pod.full_name()).collect();
+            Err(ResolveError::Backends {
+                service: service_name(service),
+                found: match names.is_empty() {
+                    true => "none".into(),
+                    false => names.join(", "),
+                },
+            })
+        }
+    }
+}
+
+fn service_name(service: &Service) -> String {
+    format!("{}/{}", service.namespace, service.name)
+}
+
+/// Gives a probe its addresses and ports. `state` is not looked at: the packet is the probe's own,
+/// from its sender to its receiver. `None` for ARP, which is no IP packet.
+///
+/// # Errors
+/// An end that has no address, or none of the family.
+pub fn packet(inventory: &Inventory, probe: &Probe) -> Result<Option<Packet>, ResolveError> {
+    if let Endpoint::Service { .. } = probe.from {
+        return Err(ResolveError::FromService(probe.from.to_string()));
+    }
+    let sources = match probe.source {
+        Some(address) => vec![address],
+        None => addresses(inventory, &probe.from)?,
+    };
+    let destinations = match probe.destination {
+        Some(address) => vec![address],
+        None => addresses(inventory, &probe.to)?,
+    };
+    if probe.protocol == ProbeProtocol::Arp {
+        return Ok(None);
+    }
+    let family = family(probe, &sources, &destinations)?;
+    let of_family = |end: &Endpoint, addresses: &[IpAddr]| {
+        let found = addresses
+            .iter()
+            .find(|address| Family::of(**address) == family);
+        found
+            .copied()
+            .ok_or_else(|| ResolveError::NoAddressOfFamily {
+                end: end.to_string(),
+                family,
+                addresses: list(addresses),
+            })
+    };
+    let source = of_family(&probe.from, &sources)?;
+    let destination = of_family(&probe.to, &destinations)?;
+    let protocol_number = match (probe.protocol, family) {
+        (ProbeProtocol::Icmp, Family::V4) => protocol::ICMP,
+        (ProbeProtocol::Icmp, Family::V6) | (ProbeProtocol::Icmpv6, _) => protocol::ICMPV6,
+        (ProbeProtocol::Number(number), _) => number,
+        (ProbeProtocol::Arp, _) => return Ok(None),
+    };
+    let mut key = FlowKey {
+        source: Address::from_ip(source).1,
+        destination: Address::from_ip(destination).1,
+        source_port: 0,
+        destination_port: 0,
+        zone: 0,
+        protocol: protocol_number,
+        family,
+    };
+    if key.is_icmp() {
+        let echo = match family {
+            Family::V4 => protocol::ICMP_ECHO,
+            Family::V6 => protocol::ICMPV6_ECHO,
+        };
+        key.destination_port = FlowKey::icmp_port(probe.icmp_type.unwrap_or(echo), 0);
+    } else if probe.protocol.has_ports() {
+        let port = probe
+            .port
+            .ok_or(ResolveError::PortMissing(probe.protocol))?;
+        key.source_port = probe.source_port.unwrap_or(SOURCE_PORT_DEFAULT);
+        key.destination_port = port;
+    }
+    let translation = translate(inventory, probe, &mut key)?;
+    Ok(Some(Packet { key, translation }))
+}
+
+/// The family of a probe: what it says, else what its protocol or an end of one family demands,
+/// else that of the first address both ends have.
+fn family(
+    probe: &Probe,
+    sources: &[IpAddr],
+    destinations: &[IpAddr],
+) -> Result<Family, ResolveError> {
+    if let Some(family) = probe.family {
+        return Ok(family);
+    }
+    if probe.protocol == ProbeProtocol::Icmpv6 {
+        return Ok(Family::V6);
+    }
+    let has = |family| move |address: &&IpAddr| Family::of(**address) == family;
+    let common = sources
+        .iter()
+        .map(|address| Family::of(*address))
+        .find(|family| destinations.iter().any(|address| has(*family)(&address)));
+    common.ok_or_else(|| ResolveError::NoCommonFamily {
+        from: probe.from.to_string(),
+        from_addresses: list(sources),
+        to: probe.to.to_string(),
+        to_addresses: list(destinations),
+    })
+}
+
+fn list(addresses: &[IpAddr]) -> String {
+    let texts: Vec<_> = addresses.iter().map(IpAddr::to_string).collect();
+    texts.join(", ")
+}
+
+/// Replaces a ClusterIP and its port by the backend's, in the key.
+///
+/// An address given as such is translated too where a Service claims it: policy sees what is behind
+/// it, whatever the probe calls it.
+fn translate(
+    inventory: &Inventory,
+    probe: &Probe,
+    key: &mut FlowKey,
+) -> Result<Option<Translation>, ResolveError> {
+    let destination = key.destination.to_ip(key.family);
+    let by_name = probe.destination.is_none() && matches!(probe.to, Endpoint::Service { .. });
+    let service = if by_name {
+        named_service(inventory, &probe.to)?
+    } else {
+        let claims = |service: &&Service| service.cluster_addresses.contains(&destination);
+        match inventory.services().iter().find(claims) {
+            Some(service) => service,
+            None => return Ok(None),
+        }
+    };
+    if !probe.protocol.has_ports() {
+        return Err(ResolveError::ServiceProtocol {
+            service: service_name(service),
+            protocol: probe.protocol,
+        });
+    }
+    let port = key.destination_port;
+    let fits = |one: &&crate::policy::inventory::ServicePort| {
+        one.number == port && one.protocol == key.protocol
+    };
+    let Some(service_port) = service.ports.iter().find(fits) else {
+        let ports = service.ports.iter();
+        let ports: Vec<_> = ports
+            .map(|one| format!("{}/{}", protocol::name(one.protocol), one.number))
+            .collect();
+        return Err(ResolveError::NoServicePort {
+            service: service_name(service),
+            protocol: probe.protocol,
+            port,
+            ports: if ports.is_empty() {
+                "none".into()
+            } else {
+                ports.join(", ")
+            },
+        });
+    };
+    let backend = backend(inventory, service)?;
+    let addresses = pod_addresses(inventory, backend);
+    let of_family = addresses.iter().find(|one| Family::of(**one) == key.family);
+    let address = of_family.ok_or_else(|| ResolveError::NoAddressOfFamily {
+        end: backend.full_name(),
+        family: key.family,
+        addresses: list(&addresses),
+    })?;
+    key.destination = Address::from_ip(*address).1;
+    key.destination_port =
+        match &service_port.target {
+            TargetPort::Number(number) => *number,
+            TargetPort::Name(name) => backend.named_port(key.protocol, name).ok_or_else(|| {
+                ResolveError::NoTargetPort {
+                    service: service_name(service),
+                    backend: backend.full_name(),
+                    name: name.clone(),
+                }
+            })?,
+        };
+    let mut cluster_addresses = service.cluster_addresses.iter();
+    Ok(Some(Translation {
+        service: service_name(service),
+        backend: backend.full_name(),
+        cluster_address: cluster_addresses
+            .find(|one| Family::of(**one) == key.family)
+            .copied(),
+        port,
+    }))
+}
