@@ -4,11 +4,11 @@
 //! in the snapshot; it is immutable from then on.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use prefix_trie::PrefixMap;
+use ipnet::IpNet;
 
 use super::neighbour::NeighbourUse;
 use super::verdict::PortId;
@@ -107,19 +107,92 @@ pub enum NeighbourState {
 
 /// Immutable forwarding information: longest-prefix routes, neighbours, links.
 ///
-/// Prefixes are shared between tables that differ in neighbours or links alone, so that a neighbour
+/// Routes are shared between tables that differ in neighbours or links alone, so that a neighbour
 /// that comes or goes does not cost a rebuild of the routes.
 #[derive(Debug, Clone, Default)]
 pub struct RouteTable {
-    prefixes: Arc<Prefixes>,
-    neighbours: HashMap<(PortId, IpAddr), (Option<MacAddress>, NeighbourUse)>,
+    routes: Arc<Routes>,
+    neighbours: HashMap<NeighbourKey, (Option<MacAddress>, NeighbourUse), NeighbourHash>,
     links: Vec<Option<PortLink>>,
 }
 
 #[derive(Debug, Default)]
-struct Prefixes {
-    v4: PrefixMap<Ipv4Net, (u32, RouteTarget)>,
-    v6: PrefixMap<Ipv6Net, (u32, RouteTarget)>,
+struct Routes {
+    v4: Ranges<u32>,
+    v6: Ranges<u128>,
+    targets: Vec<RouteTarget>,
+}
+
+/// Port, family and address in words that hash fast.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct NeighbourKey([u64; 3]);
+
+impl NeighbourKey {
+    #[inline]
+    fn new(port: PortId, ip: IpAddr) -> Self {
+        let (family, address) = Address::from_ip(ip);
+        let [high, low] = address.halves();
+        NeighbourKey([high, low, u64::from(port.0) << 8 | family as u64])
+    }
+}
+
+impl Hash for NeighbourKey {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.iter().for_each(|&word| state.write_u64(word));
+    }
+}
+
+/// Hashes by multiplying and folding, keyed anew for every table: a third of SipHash' time, and
+/// hosts on the link, who choose their own addresses, cannot choose which of them collide.
+#[derive(Debug, Clone)]
+struct NeighbourHash {
+    seed: u64,
+    factor: u64,
+}
+
+struct NeighbourHasher {
+    state: u64,
+    factor: u64,
+}
+
+impl Default for NeighbourHash {
+    fn default() -> Self {
+        let random = RandomState::new();
+        NeighbourHash {
+            seed: random.hash_one(0),
+            factor: random.hash_one(1) | 1,
+        }
+    }
+}
+
+impl BuildHasher for NeighbourHash {
+    type Hasher = NeighbourHasher;
+
+    #[inline]
+    fn build_hasher(&self) -> NeighbourHasher {
+        let (state, factor) = (self.seed, self.factor);
+        NeighbourHasher { state, factor }
+    }
+}
+
+impl Hasher for NeighbourHasher {
+    #[inline]
+    fn write_u64(&mut self, word: u64) {
+        let product = u128::from(self.state ^ word) * u128::from(self.factor);
+        self.state = (product >> 64) as u64 ^ (product as u64) ^ self.state.rotate_left(29);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes
+            .iter()
+            .for_each(|&byte| self.write_u64(u64::from(byte)));
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.state
+    }
 }
 
 impl RouteTable {
@@ -131,16 +204,40 @@ impl RouteTable {
         routes: impl IntoIterator<Item = Route>,
         neighbours: impl IntoIterator<Item = Neighbour>,
     ) -> Self {
-        let mut prefixes = Prefixes::default();
-        for route in routes {
-            let value = (route.metric, route.target);
-            match route.prefix {
-                IpNet::V4(prefix) => insert_better(&mut prefixes.v4, prefix.trunc(), value),
-                IpNet::V6(prefix) => insert_better(&mut prefixes.v6, prefix.trunc(), value),
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        let (mut targets, mut numbers) = (Vec::new(), HashMap::new());
+        for Route {
+            prefix,
+            metric,
+            target,
+        } in routes
+        {
+            let number = *numbers.entry(target).or_insert_with(|| {
+                targets.push(target);
+                targets.len() as u32 - 1
+            });
+            let length = prefix.prefix_len();
+            match prefix {
+                IpNet::V4(prefix) => v4.push(Span {
+                    first: prefix.network().to_bits(),
+                    last: prefix.broadcast().to_bits(),
+                    order: (length, metric),
+                    target: number,
+                }),
+                IpNet::V6(prefix) => v6.push(Span {
+                    first: prefix.network().to_bits(),
+                    last: prefix.broadcast().to_bits(),
+                    order: (length, metric),
+                    target: number,
+                }),
             }
         }
         let table = RouteTable {
-            prefixes: Arc::new(prefixes),
+            routes: Arc::new(Routes {
+                v4: Ranges::build(v4, |address: u32| address.checked_add(1)),
+                v6: Ranges::build(v6, |address: u128| address.checked_add(1)),
+                targets,
+            }),
             ..Default::default()
         };
         let neighbours = neighbours.into_iter();
@@ -155,9 +252,9 @@ impl RouteTable {
     ) -> Self {
         let neighbours = neighbours.into_iter();
         RouteTable {
-            prefixes: Arc::clone(&self.prefixes),
+            routes: Arc::clone(&self.routes),
             neighbours: neighbours
-                .map(|(n, used)| ((n.port, n.address), (n.mac, used)))
+                .map(|(n, used)| (NeighbourKey::new(n.port, n.address), (n.mac, used)))
                 .collect(),
             links,
         }
@@ -166,18 +263,19 @@ impl RouteTable {
     /// The route of the longest prefix that holds the address, the smallest metric among equals.
     #[inline]
     pub fn lookup(&self, family: Family, destination: Address) -> Option<RouteTarget> {
-        let Prefixes { v4, v6 } = &*self.prefixes;
-        match destination.to_ip(family) {
-            IpAddr::V4(address) => v4.get_lpm(&address.into()).map(|(_, (_, target))| *target),
-            IpAddr::V6(address) => v6.get_lpm(&address.into()).map(|(_, (_, target))| *target),
-        }
+        let routes = &*self.routes;
+        let number = match family {
+            Family::V4 => routes.v4.lookup(destination.to_v4_bits()),
+            Family::V6 => routes.v6.lookup(destination.to_bits()),
+        };
+        routes.targets.get(number as usize).copied()
     }
 
     /// What is known of a next hop. Also tells the mirror that it is in use, which keeps a
     /// reachable one fresh: whoever remembers the answer must still ask now and then.
     #[inline]
     pub fn neighbour(&self, port: PortId, address: IpAddr) -> NeighbourState {
-        match self.neighbours.get(&(port, address)) {
+        match self.neighbours.get(&NeighbourKey::new(port, address)) {
             Some((Some(mac), used)) => {
                 used.mark();
                 NeighbourState::Reachable(*mac)
@@ -194,14 +292,83 @@ impl RouteTable {
     }
 }
 
-fn insert_better<P: prefix_trie::Prefix>(
-    map: &mut PrefixMap<P, (u32, RouteTarget)>,
-    prefix: P,
-    value: (u32, RouteTarget),
-) {
-    let better = map.get(&prefix).is_none_or(|&(metric, _)| value.0 < metric);
-    if better {
-        map.insert(prefix, value);
+/// Prefixes flattened to ranges that do not overlap: one binary search finds the longest match.
+///
+/// Range `i` begins at `firsts[i]` and ends before the next one begins.
+#[derive(Debug)]
+struct Ranges<K> {
+    firsts: Vec<K>,
+    targets: Vec<u32>,
+}
+
+/// The number of no target.
+const NO_ROUTE: u32 = u32::MAX;
+
+/// A prefix as the range it is.
+struct Span<K> {
+    first: K,
+    last: K,
+    /// Length, metric.
+    order: (u8, u32),
+    target: u32,
+}
+
+impl<K> Default for Ranges<K> {
+    fn default() -> Self {
+        let (firsts, targets) = (Vec::new(), Vec::new());
+        Ranges { firsts, targets }
+    }
+}
+
+impl<K: Copy + Ord> Ranges<K> {
+    /// `next` is the address after another, `None` after the last.
+    fn build(mut spans: Vec<Span<K>>, next: impl Fn(K) -> Option<K>) -> Self {
+        // Outer prefixes before the inner ones that begin with them; stable among equals.
+        spans.sort_by_key(|span| (span.first, span.order));
+        spans.dedup_by(|new, kept| new.first == kept.first && new.order.0 == kept.order.0);
+        let mut ranges = Ranges::default();
+        // Prefixes that hold the place reached, innermost last.
+        let mut open: Vec<Span<K>> = Vec::new();
+        for span in spans {
+            while let Some(done) = open.pop_if(|inner| inner.last < span.first) {
+                ranges.close(&done, &open, &next);
+            }
+            ranges.begin(span.first, span.target);
+            open.push(span);
+        }
+        while let Some(done) = open.pop() {
+            ranges.close(&done, &open, &next);
+        }
+        ranges
+    }
+
+    /// Behind a prefix the one around it goes on.
+    fn close(&mut self, done: &Span<K>, open: &[Span<K>], next: impl Fn(K) -> Option<K>) {
+        if let Some(first) = next(done.last) {
+            self.begin(first, open.last().map_or(NO_ROUTE, |around| around.target));
+        }
+    }
+
+    fn begin(&mut self, first: K, target: u32) {
+        if self.firsts.last() == Some(&first) {
+            self.firsts.pop();
+            self.targets.pop();
+        }
+        // Neighbouring prefixes often go the same way.
+        if self.targets.last().copied().unwrap_or(NO_ROUTE) != target {
+            self.firsts.push(first);
+            self.targets.push(target);
+        }
+    }
+
+    /// The number of the target, [`NO_ROUTE`] without one.
+    #[inline]
+    fn lookup(&self, address: K) -> u32 {
+        let after = self.firsts.partition_point(|&first| first <= address);
+        match after {
+            0 => NO_ROUTE,
+            after => self.targets[after - 1],
+        }
     }
 }
 
@@ -277,6 +444,27 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn neighbouring_addresses_spread_over_the_hash() {
+        let hash = NeighbourHash::default();
+        let mut seen: Vec<u64> = (0..4096u32)
+            .map(|last| {
+                let ip = IpAddr::from((0xc612_0000 + last).to_be_bytes());
+                hash.hash_one(NeighbourKey::new(PortId(1), ip))
+            })
+            .collect();
+        // What a table of 4096 looks at: the low bits for the place, the top seven for the tag.
+        let distinct = |seen: &mut Vec<u64>, bits: fn(u64) -> u64| {
+            let mut bits: Vec<u64> = seen.iter().map(|&hash| bits(hash)).collect();
+            bits.sort_unstable();
+            bits.dedup();
+            bits.len()
+        };
+        // 4096 balls in 4096 boxes leave 63 % of them full.
+        assert!(distinct(&mut seen, |hash| hash & 4095) > 2_000);
+        assert!(distinct(&mut seen, |hash| hash >> 57) > 100);
     }
 
     #[test]

@@ -461,18 +461,19 @@ impl Mirror {
             });
         }
         self.view.send_modify(|view| {
-            let keep = |old: &Arc<[_]>, new: &[_]| match **old == *new {
-                true => Arc::clone(old),
-                false => new.into(),
-            };
-            view.links = keep(&view.links, &self.topology.links);
-            if *view.local_addresses != *self.topology.local {
-                view.local_addresses = self.topology.local.as_slice().into();
-            }
+            renew(&mut view.links, &self.topology.links);
+            renew(&mut view.local_addresses, &self.topology.local);
+            renew(&mut view.warnings, &warnings);
             view.generation += 1;
             view.routes = Arc::clone(&self.routes);
-            view.warnings = warnings.into();
         });
+    }
+}
+
+/// Shares what has not changed.
+fn renew<T: PartialEq + Clone>(old: &mut Arc<[T]>, new: &[T]) {
+    if **old != *new {
+        *old = new.into();
     }
 }
 
