@@ -16,6 +16,8 @@ mod error;
 pub mod ethtool;
 mod maps;
 mod pin;
+#[cfg(test)]
+mod tests;
 
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
