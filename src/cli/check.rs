@@ -117,7 +117,7 @@ fn text(
     for finding in findings {
         writeln!(output, "{finding}")?;
         if format == Format::Long {
-            let excerpt = sources.excerpt(&finding.place, "");
+            let excerpt = sources.line(&finding.place, "");
             if !excerpt.is_empty() {
                 writeln!(output, "{excerpt}\n")?;
             }

@@ -33,14 +33,26 @@ pub struct Translation {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
     /// No such pod.
-    #[error("no pod {0} in the manifests")]
-    NoPod(String),
+    #[error("no pod {namespace}/{name} in the manifests; namespace {namespace} has {known}")]
+    NoPod {
+        /// Where it was looked for.
+        namespace: String,
+        /// What was looked for.
+        name: String,
+        /// Names of the pods there; `none`.
+        known: String,
+    },
     /// The pod has no address.
     #[error("pod {0} has no status.podIPs")]
     PodWithoutAddress(String),
     /// No such node.
-    #[error("no node {0} in the manifests")]
-    NoNode(String),
+    #[error("no node {name} in the manifests; they have {known}")]
+    NoNode {
+        /// What was looked for.
+        name: String,
+        /// Names of the nodes there are; `none`.
+        known: String,
+    },
     /// The node has no address.
     #[error("node {0} has no InternalIP in status.addresses")]
     NodeWithoutAddress(String),
@@ -135,7 +147,13 @@ pub fn addresses(inventory: &Inventory, end: &Endpoint) -> Result<Vec<IpAddr>, R
         Endpoint::Pod { namespace, name } => {
             let full_name = || format!("{namespace}/{name}");
             let pod = inventory.pod(namespace, name);
-            let pod = pod.ok_or_else(|| ResolveError::NoPod(full_name()))?;
+            let pods = inventory.pods_in(namespace).iter();
+            let pods = pods.map(|&index| &*inventory.pod_at(index).name);
+            let pod = pod.ok_or_else(|| ResolveError::NoPod {
+                namespace: namespace.clone(),
+                name: name.clone(),
+                known: some_of(pods),
+            })?;
             let addresses = pod_addresses(inventory, pod);
             match addresses.is_empty() {
                 true => Err(ResolveError::PodWithoutAddress(full_name())),
@@ -144,7 +162,10 @@ pub fn addresses(inventory: &Inventory, end: &Endpoint) -> Result<Vec<IpAddr>, R
         }
         Endpoint::Node(name) => {
             let node = inventory.node(name);
-            let node = node.ok_or_else(|| ResolveError::NoNode(name.clone()))?;
+            let node = node.ok_or_else(|| ResolveError::NoNode {
+                name: name.clone(),
+                known: some_of(inventory.nodes().map(|node| &*node.name)),
+            })?;
             match node.addresses.is_empty() {
                 true => Err(ResolveError::NodeWithoutAddress(name.clone())),
                 false => Ok(node.addresses.clone()),
@@ -167,6 +188,23 @@ pub fn addresses(inventory: &Inventory, end: &Endpoint) -> Result<Vec<IpAddr>, R
         Endpoint::Attachment { .. } | Endpoint::Host(_) => {
             Err(ResolveError::NotSupported(end.to_string()))
         }
+    }
+}
+
+/// Names, as many as a message bears.
+fn some_of<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    const NAMES_MAX: usize = 8;
+    let names: Vec<_> = names.collect();
+    match names.len() {
+        0 => "none".to_owned(),
+        count if count > NAMES_MAX => {
+            format!(
+                "{} and {} more",
+                names[..NAMES_MAX].join(", "),
+                count - NAMES_MAX
+            )
+        }
+        _ => names.join(", "),
     }
 }
 
