@@ -46,7 +46,7 @@ pub fn load_documents(
     Loaded { findings, policy }
 }
 
-fn assemble(
+pub(super) fn assemble(
     objects: Objects,
     compatibility: &Compatibility,
     findings: &mut Vec<Finding>,
