@@ -262,14 +262,8 @@ pub fn packet(inventory: &Inventory, probe: &Probe) -> Result<Option<Packet>, Re
     if let Endpoint::Service { .. } = probe.from {
         return Err(ResolveError::FromService(probe.from.to_string()));
     }
-    let sources = match probe.source {
-        Some(address) => vec![address],
-        None => addresses(inventory, &probe.from)?,
-    };
-    let destinations = match probe.destination {
-        Some(address) => vec![address],
-        None => addresses(inventory, &probe.to)?,
-    };
+    let sources = addresses_or(inventory, &probe.from, probe.source)?;
+    let destinations = addresses_or(inventory, &probe.to, probe.destination)?;
     if probe.protocol == ProbeProtocol::Arp {
         return Ok(None);
     }
@@ -318,6 +312,18 @@ pub fn packet(inventory: &Inventory, probe: &Probe) -> Result<Option<Packet>, Re
     }
     let translation = translate(inventory, probe, &mut key)?;
     Ok(Some(Packet { key, translation }))
+}
+
+/// The addresses of an end, or the one given instead; the end must exist all the same.
+fn addresses_or(
+    inventory: &Inventory,
+    end: &Endpoint,
+    instead: Option<IpAddr>,
+) -> Result<Vec<IpAddr>, ResolveError> {
+    match (addresses(inventory, end), instead) {
+        (Ok(_) | Err(ResolveError::PodWithoutAddress(_)), Some(address)) => Ok(vec![address]),
+        (found, _) => found,
+    }
 }
 
 /// The family of a probe: what it says, else what its protocol or an end of one family demands,
@@ -426,4 +432,189 @@ fn translate(
             .copied(),
         port,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::probe::State;
+    use crate::policy::{Compatibility, PolicySet, SourceFile, load};
+
+    fn set() -> PolicySet {
+        let text = "
+{kind: Node, apiVersion: v1, metadata: {name: n1},
+ status: {addresses: [{type: ExternalIP, address: 203.0.113.1}, {type: Hostname, address: n1},
+                      {type: InternalIP, address: 198.18.0.1}]}}
+---
+{kind: Pod, apiVersion: v1, metadata: {namespace: x, name: host}, spec: {nodeName: n1,
+ hostNetwork: true}}
+---
+{kind: Pod, apiVersion: v1, metadata: {namespace: x, name: dual, labels: {app: dual}},
+ status: {podIPs: [{ip: '2001:db8::1'}, {ip: 198.18.1.1}]}}
+---
+{kind: Pod, apiVersion: v1, metadata: {namespace: x, name: four},
+ status: {podIPs: [{ip: 198.18.1.2}]}}
+---
+{kind: Pod, apiVersion: v1, metadata: {namespace: x, name: none}}
+---
+{kind: Service, apiVersion: v1, metadata: {namespace: x, name: four-only}, spec: {
+ clusterIP: 198.19.0.1, selector: {app: dual}, ports: [{port: 53, protocol: UDP, targetPort: dns}]}}
+---
+{kind: Service, apiVersion: v1, metadata: {namespace: x, name: nobody}, spec: {
+ selector: {app: nobody}, ports: [{port: 80}]}}
+";
+        let file = SourceFile {
+            name: "m.yaml".into(),
+            text: text.into(),
+        };
+        let loaded = load(&[file], &Compatibility::default());
+        loaded
+            .policy
+            .unwrap_or_else(|| panic!("{:?}", loaded.findings))
+    }
+
+    fn probe(from: &str, to: &str, protocol: &str) -> Probe {
+        Probe {
+            from: from.parse().unwrap(),
+            to: to.parse().unwrap(),
+            protocol: protocol.parse().unwrap(),
+            port: Some(80),
+            source_port: None,
+            icmp_type: None,
+            family: None,
+            source: None,
+            destination: None,
+            state: State::New,
+        }
+    }
+
+    fn key(probe: &Probe) -> String {
+        match packet(&set().inventory, probe) {
+            Ok(Some(packet)) => packet.key.to_string(),
+            Ok(None) => "no packet".into(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_family_is_the_first_both_ends_have() {
+        for (from, to, protocol, expected) in [
+            (
+                "x/dual",
+                "x/dual",
+                "tcp",
+                "tcp [2001:db8::1]:40000 > [2001:db8::1]:80",
+            ),
+            (
+                "x/dual",
+                "x/four",
+                "tcp",
+                "tcp 198.18.1.1:40000 > 198.18.1.2:80",
+            ),
+            (
+                "x/four",
+                "x/dual",
+                "sctp",
+                "sctp 198.18.1.2:40000 > 198.18.1.1:80",
+            ),
+            (
+                "ip:2001:db8::9",
+                "x/dual",
+                "ip47",
+                "ip47 [2001:db8::9]:0 > [2001:db8::1]:0",
+            ),
+            (
+                "x/dual",
+                "x/dual",
+                "icmp",
+                "icmpv6 2001:db8::1 > 2001:db8::1 type 128 code 0 id 0",
+            ),
+            (
+                "x/four",
+                "x/four",
+                "icmp",
+                "icmp 198.18.1.2 > 198.18.1.2 type 8 code 0 id 0",
+            ),
+            (
+                "x/four",
+                "x/dual",
+                "icmpv6",
+                "x/four has no IPv6 address; it has 198.18.1.2",
+            ),
+        ] {
+            assert_eq!(key(&probe(from, to, protocol)), expected);
+        }
+        let four = Probe {
+            family: Some(Family::V4),
+            ..probe("x/dual", "x/dual", "udp")
+        };
+        assert_eq!(key(&four), "udp 198.18.1.1:40000 > 198.18.1.1:80");
+    }
+
+    #[test]
+    fn nodes_are_asked_at_their_internal_address_and_so_are_pods_on_their_network() {
+        for from in ["node:n1", "x/host"] {
+            assert_eq!(
+                key(&probe(from, "x/four", "tcp")),
+                "tcp 198.18.0.1:40000 > 198.18.1.2:80",
+                "{from}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_address_given_replaces_the_ends_own_but_the_end_must_exist() {
+        let mut spoofed = Probe {
+            source: Some("198.18.9.9".parse().unwrap()),
+            ..probe("x/none", "x/four", "tcp")
+        };
+        assert_eq!(key(&spoofed), "tcp 198.18.9.9:40000 > 198.18.1.2:80");
+        spoofed.source = None;
+        assert_eq!(key(&spoofed), "pod x/none has no status.podIPs");
+        spoofed.source = Some("198.18.9.9".parse().unwrap());
+        spoofed.from = "x/nobody".parse().unwrap();
+        assert!(key(&spoofed).starts_with("no pod x/nobody in the manifests; namespace x has "));
+    }
+
+    #[test]
+    fn a_service_that_cannot_be_translated_says_why() {
+        for (to, protocol, port, expected) in [
+            (
+                "svc:x/gone",
+                "tcp",
+                80,
+                "no service x/gone in the manifests",
+            ),
+            (
+                "svc:x/nobody",
+                "tcp",
+                80,
+                "service x/nobody must select exactly one pod with an address, found none",
+            ),
+            (
+                "svc:x/four-only",
+                "tcp",
+                53,
+                "service x/four-only has no port tcp/53; it has udp/53",
+            ),
+            (
+                "svc:x/four-only",
+                "udp",
+                53,
+                "service x/four-only: its backend x/dual has no container port named \"dns\"",
+            ),
+            (
+                "svc:x/four-only",
+                "icmp",
+                0,
+                "service x/four-only translates tcp, udp and sctp, not icmp",
+            ),
+        ] {
+            let probe = Probe {
+                port: Some(port),
+                ..probe("x/dual", to, protocol)
+            };
+            assert_eq!(key(&probe), expected);
+        }
+    }
 }

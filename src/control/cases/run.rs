@@ -264,10 +264,7 @@ fn details(probe: &ProbeCase, judgement: &Judgement) -> Vec<(String, String)> {
             .as_ref()
             .and_then(|decision| decision.denial());
         let found = denial.map_or("none", |denial| denial.family);
-        details.push((
-            format!("deny_stage {wanted}"),
-            format!("deny_stage {found}"),
-        ));
+        details.push((format!("at {wanted}"), format!("at {found}")));
     }
     if let Some(wanted) = &expectation.reject {
         // NetworkPolicy has no answer but silence.

@@ -220,7 +220,10 @@ impl Question<'_> {
                     peers_text(policy, rule),
                     self.peer_text()
                 ),
-                format!("{object}, {rule_path}.{preposition}: add {peer}"),
+                format!(
+                    "{object}, {rule_path}.{preposition}: add {}",
+                    self.peer_wanted()
+                ),
             ),
             Distance::Neither(_) => (
                 format!(
@@ -250,6 +253,17 @@ impl Question<'_> {
                 place: Some(place),
                 path: rule_path,
             },
+        }
+    }
+
+    /// What a rule would have to say to mean the peer.
+    fn peer_wanted(&self) -> String {
+        match protected(self.set, self.key, opposite(self.direction)) {
+            Some(pod) => format!("a selector of {}", pod.full_name()),
+            None => {
+                let address = self.peer_address();
+                format!("ipBlock {address}/{}", self.key.family.bits())
+            }
         }
     }
 
