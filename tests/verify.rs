@@ -277,3 +277,31 @@ fn check_says_what_is_wrong_and_where() {
     let output = portcullis(&["check", "broken", "--allow", "invalid-value"]);
     assert_eq!(output.status.code(), Some(2));
 }
+
+/// The documentation's examples are what the program does.
+#[test]
+fn the_documented_example_holds() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let documentation = std::fs::read_to_string(root.join("docs/verify.md")).unwrap();
+    let (_, case) = documentation.split_once("```yaml\n").unwrap();
+    let (case, _) = case.split_once("```").unwrap();
+    let temporary = tempfile::tempdir().unwrap();
+    let path = temporary.path().join("web.yaml");
+    std::fs::write(&path, case).unwrap();
+    let run = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_portcullis"))
+            .args(["verify", "web.yaml"])
+            .current_dir(temporary.path())
+            .output()
+            .unwrap();
+        text(&output.stdout)
+    };
+    assert_eq!(run(), "3 passed, 0 failed\n");
+    std::fs::write(&path, case.replacen("expect: allow", "expect: deny", 1)).unwrap();
+    let differs = run();
+    assert!(documentation.contains(&differs), "{differs}");
+
+    let explained = std::fs::read_to_string(root.join("docs/explain.md")).unwrap();
+    let golden = std::fs::read_to_string(directory().join("explain-port.text")).unwrap();
+    assert!(explained.contains(&golden));
+}

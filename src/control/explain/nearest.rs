@@ -109,8 +109,8 @@ impl Question<'_> {
         })
     }
 
-    /// 0 when a port entry fits; else the distance in ports to the closest of the right protocol, or
-    /// more than that.
+    /// 0 when a port entry fits; else how many ports away the closest of the right protocol is, or
+    /// more than any port is.
     fn ports_off(&self, rule: &PolicyRule) -> u32 {
         if rule.ports.is_empty() {
             return 0;
@@ -201,14 +201,10 @@ impl Question<'_> {
         );
         let asked = asked(self.key);
         let peer = end_name(self.set, self.key, opposite(self.direction));
-        let type_name = match self.direction {
-            Direction::Ingress => "Ingress",
-            Direction::Egress => "Egress",
-        };
         let name = self.pod.full_name();
         let labels = labels_text(&self.pod.labels);
         let selector = &policy.pod_selector;
-        let place = policy.source.at(rule.position);
+        let type_name = type_name(self.direction);
         let (text, change) = match distance {
             Distance::Ports(_) => (
                 format!("{allows} {preposition} this peer; asked {asked}"),
@@ -250,7 +246,7 @@ impl Question<'_> {
             change,
             rule: Written {
                 name: format!("NetworkPolicy/{}#{index}", policy.full_name()),
-                place: Some(place),
+                place: Some(policy.source.at(rule.position)),
                 path: rule_path,
             },
         }
@@ -296,6 +292,14 @@ const fn preposition(direction: Direction) -> &'static str {
     match direction {
         Direction::Ingress => "from",
         Direction::Egress => "to",
+    }
+}
+
+/// A direction's name in `policyTypes`.
+const fn type_name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "Ingress",
+        Direction::Egress => "Egress",
     }
 }
 
