@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::probe::{Endpoint, Probe, ProbeProtocol, SOURCE_PORT_DEFAULT};
-use crate::policy::inventory::{Service, TargetPort};
+use crate::policy::inventory::{Service, ServicePort, TargetPort};
 use crate::policy::{Inventory, Pod};
 use crate::wire::{Address, Family, FlowKey, protocol};
 
@@ -384,9 +384,7 @@ fn translate(
         });
     }
     let port = key.destination_port;
-    let fits = |one: &&crate::policy::inventory::ServicePort| {
-        one.number == port && one.protocol == key.protocol
-    };
+    let fits = |one: &&ServicePort| one.number == port && one.protocol == key.protocol;
     let Some(service_port) = service.ports.iter().find(fits) else {
         let ports = service.ports.iter();
         let ports: Vec<_> = ports
@@ -412,17 +410,7 @@ fn translate(
         addresses: list(&addresses),
     })?;
     key.destination = Address::from_ip(*address).1;
-    key.destination_port =
-        match &service_port.target {
-            TargetPort::Number(number) => *number,
-            TargetPort::Name(name) => backend.named_port(key.protocol, name).ok_or_else(|| {
-                ResolveError::NoTargetPort {
-                    service: service_name(service),
-                    backend: backend.full_name(),
-                    name: name.clone(),
-                }
-            })?,
-        };
+    key.destination_port = target_port(service, service_port, backend)?;
     let mut cluster_addresses = service.cluster_addresses.iter();
     Ok(Some(Translation {
         service: service_name(service),
@@ -432,6 +420,21 @@ fn translate(
             .copied(),
         port,
     }))
+}
+
+/// The number a service port leads to in its backend.
+fn target_port(service: &Service, port: &ServicePort, backend: &Pod) -> Result<u16, ResolveError> {
+    match &port.target {
+        TargetPort::Number(number) => Ok(*number),
+        TargetPort::Name(name) => {
+            let number = backend.named_port(port.protocol, name);
+            number.ok_or_else(|| ResolveError::NoTargetPort {
+                service: service_name(service),
+                backend: backend.full_name(),
+                name: name.clone(),
+            })
+        }
+    }
 }
 
 #[cfg(test)]
