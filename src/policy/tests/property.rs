@@ -372,7 +372,7 @@ proptest! {
             prop_assert_eq!(
                 (evaluation.verdict(), denied_by),
                 (naive.verdict, naive.denied_by),
-                "{} in {:#?}", key, set.policies
+                "{} in {:#?}", key, set
             );
         }
         for stage in &set.stages {
