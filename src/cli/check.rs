@@ -117,19 +117,20 @@ fn text(
     for finding in findings {
         writeln!(output, "{finding}")?;
         if format == Format::Long {
-            let excerpt = sources.excerpt(&finding.place, "");
+            let excerpt = sources.line(&finding.place, "");
             if !excerpt.is_empty() {
                 writeln!(output, "{excerpt}\n")?;
             }
         }
     }
-    writeln!(
-        output,
-        "{} errors, {} warnings in {} files",
-        count(findings, Severity::Error),
-        count(findings, Severity::Warning),
-        files.len()
-    )
+    let errors = counted(count(findings, Severity::Error), "error");
+    let warnings = counted(count(findings, Severity::Warning), "warning");
+    let files = counted(files.len(), "file");
+    writeln!(output, "{errors}, {warnings} in {files}")
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn json(findings: &[Finding], output: &mut impl Write) -> anyhow::Result<()> {

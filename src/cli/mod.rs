@@ -3,7 +3,7 @@
 mod check;
 mod detach;
 mod doctor;
-mod excerpt;
+pub mod excerpt;
 mod explain;
 mod reload;
 mod replay;
