@@ -273,6 +273,11 @@ fn check_says_what_is_wrong_and_where() {
         &["check", "broken", "--format", "short"],
     );
     golden("check-broken.json", 2, &["check", "broken", "-o", "json"]);
+    golden(
+        "check-settings.text",
+        2,
+        &["check", "warned", "--config", "wrong.toml"],
+    );
     // An error is no matter of taste.
     let output = portcullis(&["check", "broken", "--allow", "invalid-value"]);
     assert_eq!(output.status.code(), Some(2));
