@@ -49,7 +49,7 @@ fn explain(name: &str, exit: i32, arguments: &str) {
 
 #[test]
 fn the_example_cases_agree() {
-    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/policies/cases");
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/cases");
     let output = portcullis(&["verify", cases.to_str().unwrap()]);
     let stdout = text(&output.stdout);
     assert_eq!(
