@@ -49,7 +49,7 @@ fn explain(name: &str, exit: i32, arguments: &str) {
 
 #[test]
 fn the_example_cases_agree() {
-    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/policies/cases");
+    let cases = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/cases");
     let output = portcullis(&["verify", cases.to_str().unwrap()]);
     let stdout = text(&output.stdout);
     assert_eq!(
@@ -273,6 +273,11 @@ fn check_says_what_is_wrong_and_where() {
         &["check", "broken", "--format", "short"],
     );
     golden("check-broken.json", 2, &["check", "broken", "-o", "json"]);
+    golden(
+        "check-settings.text",
+        2,
+        &["check", "warned", "--config", "wrong.toml"],
+    );
     // An error is no matter of taste.
     let output = portcullis(&["check", "broken", "--allow", "invalid-value"]);
     assert_eq!(output.status.code(), Some(2));

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Args;
 
 use super::excerpt::Sources;
-use super::{Exit, OutputFormat};
+use super::{AdminSocket, Exit, OutputFormat};
 use crate::classifier::tree::Limits;
 use crate::control::compatibility::compatibility;
 use crate::control::decide::Decider;
@@ -22,7 +22,7 @@ use crate::wire::Family;
 /// Arguments of `portcullis explain`.
 #[derive(Debug, Args)]
 pub struct Arguments {
-    /// Manifests to decide by: a directory or a file.
+    /// Manifests to decide by: a directory or a file. Without them the running instance is asked.
     #[arg(long, value_name = "DIR")]
     policies: Option<PathBuf>,
 
@@ -40,6 +40,9 @@ pub struct Arguments {
 
     #[command(flatten)]
     probe: ProbeArguments,
+
+    #[command(flatten)]
+    socket: AdminSocket,
 
     /// How the story is printed.
     #[arg(short, long, value_enum, default_value_t)]
@@ -117,9 +120,7 @@ impl ProbeArguments {
 /// Manifests that are refused, an end that is not in them.
 pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     let Some(policies) = &arguments.policies else {
-        anyhow::bail!(
-            "asking the running instance is not built yet; name the manifests: --policies DIR"
-        );
+        return ask(arguments);
     };
     let mut switches = Compatibility::default();
     if let Some(config) = &arguments.config {
@@ -139,11 +140,33 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     };
     let probe = arguments.probe.into_probe();
     let explanation = explain(&probe, &now, before.as_ref().unwrap_or(&now))?;
+    print(&explanation, arguments.output, &mut sources)
+}
+
+/// Asks the running instance, whose own trees explain.
+fn ask(arguments: Arguments) -> anyhow::Result<Exit> {
+    let probe = serde_json::to_string(&arguments.probe.into_probe())?;
+    let Some(answer) = arguments
+        .socket
+        .ask(hyper::Method::POST, "/v1/explain", probe)?
+    else {
+        return Ok(Exit::NotRunning);
+    };
+    anyhow::ensure!(answer.status.is_success(), "{}", answer.body);
+    let explanation = serde_json::from_str(&answer.body)?;
+    print(&explanation, arguments.output, &mut Sources::default())
+}
+
+fn print(
+    explanation: &Explanation,
+    format: OutputFormat,
+    sources: &mut Sources,
+) -> anyhow::Result<Exit> {
     let mut output = std::io::stdout().lock();
-    match arguments.output {
-        OutputFormat::Text => output.write_all(render(&explanation, &mut sources).as_bytes())?,
+    match format {
+        OutputFormat::Text => output.write_all(render(explanation, sources).as_bytes())?,
         OutputFormat::Json => {
-            serde_json::to_writer(&mut output, &explanation)?;
+            serde_json::to_writer(&mut output, explanation)?;
             writeln!(output)?;
         }
     }

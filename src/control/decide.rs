@@ -1,5 +1,7 @@
 //! Asks every evaluation step about a key.
 
+use std::sync::{Arc, OnceLock};
+
 use crate::classifier::linear::Linear;
 use crate::classifier::tree::{self, CompileError, Limits, Tree};
 use crate::classifier::{Classify, RuleIndex, RuleVerdict};
@@ -9,10 +11,10 @@ use crate::wire::FlowKey;
 /// A policy set with its compiled steps.
 pub struct Decider {
     policy: PolicySet,
-    /// One per stage of the set.
-    trees: Vec<Tree>,
-    /// One per stage of the set, to hold the trees against.
-    linears: Vec<Linear>,
+    /// One per stage of the set: the very trees the data plane asks.
+    trees: Vec<Arc<Tree>>,
+    /// One per stage of the set, to hold the trees against; built when first asked.
+    linears: OnceLock<Vec<Linear>>,
 }
 
 /// What the steps say of a key.
@@ -76,23 +78,29 @@ impl Decider {
     /// The first step whose rules exceed a limit of the classifier.
     pub fn new(policy: PolicySet, limits: &Limits) -> Result<Self, DeciderError> {
         let compile = |stage: &policy::StageRules| {
-            tree::compile(&stage.rules, limits).map_err(|source| DeciderError {
-                family: stage.family,
-                direction: stage.direction,
-                source,
-            })
+            tree::compile(&stage.rules, limits)
+                .map(Arc::new)
+                .map_err(|source| DeciderError {
+                    family: stage.family,
+                    direction: stage.direction,
+                    source,
+                })
         };
         let trees = policy
             .stages
             .iter()
             .map(compile)
             .collect::<Result<_, _>>()?;
-        let linears = policy.stages.iter().map(|stage| Linear::new(&stage.rules));
         Ok(Decider {
-            linears: linears.collect(),
+            linears: OnceLock::new(),
             policy,
             trees,
         })
+    }
+
+    /// The compiled stages, in the order of [`PolicySet::stages`].
+    pub fn trees(&self) -> &[Arc<Tree>] {
+        &self.trees
     }
 
     /// The policy set it decides by.
@@ -120,7 +128,11 @@ impl Decider {
                 other,
             }))
         };
-        let linear = self.decide_by(key, |stage, key| self.linears[stage].classify(key));
+        let linears = self.linears.get_or_init(|| {
+            let stages = self.policy.stages.iter();
+            stages.map(|stage| Linear::new(&stage.rules)).collect()
+        });
+        let linear = self.decide_by(key, |stage, key| linears[stage].classify(key));
         if linear != decision {
             let (tree, other) = (format!("{decision:?}"), format!("{linear:?}"));
             return disagreement("linear reference", tree, other);
@@ -281,7 +293,8 @@ mod tests {
     #[test]
     fn twins_that_disagree_are_an_error_that_names_the_packet() {
         let mut decider = decider();
-        decider.linears[1] = Linear::new(&RuleSet::new());
+        let empty = || Linear::new(&RuleSet::new());
+        decider.linears = OnceLock::from(vec![empty(), empty()]);
         let error = decider.decide_checked(&key(OUTSIDE, POD, 81)).unwrap_err();
         assert_eq!(error.twin, "linear reference");
         let packet = "internal error: tcp 203.0.113.9:40000 > 198.18.1.1:81: ";

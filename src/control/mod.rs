@@ -16,6 +16,7 @@ pub mod policy;
 pub mod probe;
 pub mod publisher;
 pub mod reload;
+pub mod replay;
 pub mod report;
 pub mod resolve;
 pub mod rule_slots;

@@ -10,7 +10,7 @@ pub struct Source {
     /// The file's lines as written.
     pub lines: Vec<String>,
     /// The same lines with the contents of comments, strings and character literals blanked, up to
-    /// the file's test module.
+    /// the file's test module; empty for a file that is test alone.
     pub code: Vec<String>,
 }
 
@@ -54,6 +54,21 @@ impl Source {
         paths
     }
 
+    /// Paths, without `.rs`, of the modules this file declares for tests alone:
+    /// `#[cfg(test)] mod name;`.
+    fn test_modules(&self) -> Vec<String> {
+        let folder = match self.path.rsplit_once('/') {
+            Some((folder, "mod.rs" | "lib.rs" | "main.rs")) => folder,
+            _ => self.path.trim_end_matches(".rs"),
+        };
+        let declared = (0..self.code.len()).filter_map(|at| {
+            let name = test_item(&self.code, at)?.strip_suffix(';')?;
+            let name = name.rsplit_once("mod ")?.1;
+            Some(format!("{folder}/{name}"))
+        });
+        declared.collect()
+    }
+
     /// Name, first line (from 1) and length in lines of every function with a body.
     pub fn functions(&self) -> Vec<(String, usize, usize)> {
         let tokens = tokens(&self.code);
@@ -82,7 +97,18 @@ pub fn rust_files(root: &Path, folder: &str) -> Vec<Source> {
             .expect("it was found below the root");
         Source::new(&relative.to_string_lossy(), &text)
     };
-    found.into_iter().map(read).collect()
+    let mut sources: Vec<Source> = found.into_iter().map(read).collect();
+    let tests: Vec<String> = sources.iter().flat_map(Source::test_modules).collect();
+    for source in &mut sources {
+        let is_test = |module: &String| {
+            let rest = source.path.strip_prefix(module.as_str());
+            rest.is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+        };
+        if tests.iter().any(is_test) {
+            source.code.clear();
+        }
+    }
+    sources
 }
 
 fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -103,17 +129,19 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) {
 
 /// Line (from 0) where `#[cfg(test)] mod name {` starts, or the number of lines.
 fn test_module_start(code: &[String]) -> usize {
-    let is_test_module = |at: usize| {
-        code[at].trim() == "#[cfg(test)]"
-            && code[at + 1..]
-                .iter()
-                .map(|line| line.trim())
-                .find(|line| !line.is_empty() && !line.starts_with("#["))
-                .is_some_and(|line| line.starts_with("mod ") && line.ends_with('{'))
-    };
+    let opens = |item: &str| item.starts_with("mod ") && item.ends_with('{');
     (0..code.len())
-        .find(|&at| is_test_module(at))
+        .find(|&at| test_item(code, at).is_some_and(opens))
         .unwrap_or(code.len())
+}
+
+/// First line of the item that a `#[cfg(test)]` on this line belongs to.
+fn test_item(code: &[String], at: usize) -> Option<&str> {
+    if code[at].trim() != "#[cfg(test)]" {
+        return None;
+    }
+    let mut below = code[at + 1..].iter().map(|line| line.trim());
+    below.find(|line| !line.is_empty() && !line.starts_with("#["))
 }
 
 /// Replaces what is inside comments, strings and character literals by blanks; keeps line ends.

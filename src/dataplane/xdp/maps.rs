@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -57,7 +58,7 @@ const LIST_HEADER_BYTES: usize = 8;
 /// The program's maps, and what was last written to them.
 #[derive(Debug)]
 pub struct Maps {
-    sockets: Map,
+    sockets: SocketMap,
     port_config: Map,
     local_v4: Map,
     local_v6: Map,
@@ -66,6 +67,21 @@ pub struct Maps {
     flags: u32,
     data_plane_ports: (u16, u16),
     local_addresses: HashSet<IpAddr>,
+}
+
+/// Which socket gets the frames of which receive queue.
+#[derive(Debug, Clone)]
+pub struct SocketMap(Arc<Map>);
+
+impl SocketMap {
+    /// Gives a queue's frames to a socket.
+    pub fn register(&self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), XdpError> {
+        if queue >= QUEUES_MAX {
+            return Err(XdpError::QueueOutOfRange { queue });
+        }
+        let (key, value) = (queue.to_ne_bytes(), socket.as_raw_fd().to_ne_bytes());
+        update("xsks_map", &self.0, &key, &value)
+    }
 }
 
 impl Maps {
@@ -77,7 +93,7 @@ impl Maps {
         let mut maps = maps.into_iter();
         let mut next = || maps.next().expect("one map for each name");
         Maps {
-            sockets: next(),
+            sockets: SocketMap(Arc::new(next())),
             port_config: next(),
             local_v4: next(),
             local_v6: next(),
@@ -145,13 +161,9 @@ impl Maps {
         }
     }
 
-    /// Gives a queue's frames to a socket.
-    pub fn register_socket(&self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), XdpError> {
-        if queue >= QUEUES_MAX {
-            return Err(XdpError::QueueOutOfRange { queue });
-        }
-        let (key, value) = (queue.to_ne_bytes(), socket.as_raw_fd().to_ne_bytes());
-        update("xsks_map", &self.sockets, &key, &value)
+    /// The map of sockets.
+    pub fn sockets(&self) -> &SocketMap {
+        &self.sockets
     }
 
     /// Every counter, summed over the CPUs.

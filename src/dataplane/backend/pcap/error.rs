@@ -92,6 +92,7 @@ pub(super) fn link_type_name(number: u16) -> &'static str {
         12 | 14 | 101 => "raw IP",
         50 => "PPP in HDLC-like framing",
         105 => "IEEE 802.11",
+        107 => "frame relay",
         108 => "OpenBSD loopback",
         113 => "Linux cooked v1",
         117 => "OpenBSD pflog",

@@ -9,8 +9,12 @@ use super::{CaptureError, CaptureReader};
 pub struct MergedFrame<'a> {
     /// Which capture it is from, in the order given.
     pub capture: usize,
+    /// That capture's file, as the caller named it.
+    pub file: &'a str,
     /// Its interface in that capture.
     pub interface: u32,
+    /// Name of that interface; `None` where the capture does not tell.
+    pub interface_name: Option<&'a str>,
     /// Nanoseconds since 1970-01-01 UTC, as the capture says: may go backwards within one capture.
     pub timestamp_ns: u64,
     /// Length the frame had on the wire.
@@ -81,18 +85,16 @@ impl<R: Read> Merge<R> {
         }
         self.advance(capture);
         let current = &self.current;
+        let reader = &self.captures[capture];
         Ok(Some(MergedFrame {
             capture,
+            file: reader.file(),
             interface: current.interface,
+            interface_name: reader.interface_name(current.interface),
             timestamp_ns: current.timestamp_ns,
             original_bytes: current.original_bytes,
             bytes: &current.bytes,
         }))
-    }
-
-    /// The captures, to ask for names.
-    pub fn captures(&self) -> &[CaptureReader<R>] {
-        &self.captures
     }
 
     /// Reads the next head of a capture into the memory of the old one.
