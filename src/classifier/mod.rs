@@ -9,7 +9,10 @@
 //! alone. Everything compiled is immutable and refers to rules by `u32` index, so that it can be
 //! shared between workers and replaced by one pointer swap.
 
+pub mod linear;
 pub mod rule_set;
+pub mod synthetic;
+pub mod tree;
 
 pub use rule_set::{
     AddressMatch, AddressSet, AddressSetId, OriginId, PortRange, ProtocolMatch, Rule, RuleId,

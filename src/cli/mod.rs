@@ -3,6 +3,7 @@
 mod check;
 mod detach;
 mod doctor;
+pub mod excerpt;
 mod explain;
 mod reload;
 mod replay;
@@ -12,7 +13,11 @@ mod verify;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::control::client::{Answer, ClientError, ask};
 
 /// Userspace packet-processing firewall appliance deciding by Kubernetes-style policy.
 #[derive(Debug, Parser)]
@@ -45,6 +50,37 @@ pub enum Exit {
     NotRunning = 3,
 }
 
+/// Where a running instance is asked.
+#[derive(Debug, Args)]
+pub struct AdminSocket {
+    /// Admin socket of the running instance.
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "/run/portcullis/admin.sock"
+    )]
+    socket: PathBuf,
+}
+
+impl AdminSocket {
+    /// Asks the instance; `None`, with a message on standard error, when there is none.
+    pub fn ask(
+        &self,
+        method: hyper::Method,
+        path: &str,
+        body: String,
+    ) -> anyhow::Result<Option<Answer>> {
+        match ask(&self.socket, method, path, body) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error @ ClientError::NotRunning { .. }) => {
+                eprintln!("portcullis: {error}");
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         ExitCode::from(exit as u8)
@@ -58,7 +94,7 @@ enum Command {
     /// Validate manifests and settings.
     Check(check::Arguments),
     /// Tell why a packet is allowed or denied.
-    Explain(explain::Arguments),
+    Explain(Box<explain::Arguments>),
     /// Run policy cases: expected verdicts against manifests.
     Verify(verify::Arguments),
     /// Run captures through the pipeline.
@@ -79,7 +115,7 @@ impl Arguments {
         match self.command {
             Command::Run(arguments) => run::run(arguments),
             Command::Check(arguments) => check::run(arguments),
-            Command::Explain(arguments) => explain::run(arguments),
+            Command::Explain(arguments) => explain::run(*arguments),
             Command::Verify(arguments) => verify::run(arguments),
             Command::Replay(arguments) => replay::run(arguments),
             Command::Doctor(arguments) => doctor::run(arguments),

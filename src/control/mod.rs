@@ -1,1 +1,25 @@
-//! Everything around the packet path: supervision, policy sources, reload, kernel mirror, admin API.
+//! Everything around the packet path: supervision, policy sources, reload, kernel mirror, admin
+//! API.
+
+pub mod admin;
+pub mod cases;
+pub mod client;
+pub mod compatibility;
+pub mod decide;
+pub mod explain;
+pub mod judge;
+pub mod logging;
+pub mod metrics;
+pub mod netlink;
+pub mod plan;
+pub mod policy;
+pub mod probe;
+pub mod publisher;
+pub mod reload;
+pub mod replay;
+pub mod report;
+pub mod resolve;
+pub mod rule_slots;
+pub mod status;
+pub mod supervisor;
+pub mod workers;

@@ -46,10 +46,18 @@ pub trait FrameIo {
     /// gone.
     fn transmit(&mut self, port: PortId, frame: Self::Frame) -> Result<(), Self::Frame>;
 
+    /// A free frame, for a packet that comes from elsewhere; `None` when the pool is empty.
+    fn allocate(&mut self) -> Option<Self::Frame>;
+
     /// Returns a frame's memory to the pool.
     fn recycle(&mut self, frame: Self::Frame);
 
     /// Gives queued frames to the device, takes back sent ones, refills the receive rings: once a
     /// batch.
     fn flush(&mut self);
+
+    /// Sleeps until a frame has arrived or `timeout_ms` has passed, where the backend can.
+    fn wait(&mut self, timeout_ms: u32) {
+        let _ = timeout_ms;
+    }
 }

@@ -1,7 +1,25 @@
 //! One packet, eight stages: receive, parse, track, classify, admit, rewrite, steer, transmit.
+//!
+//! | stage | where |
+//! |---|---|
+//! | receive, transmit | [`worker`], over a [`frame::FrameIo`] |
+//! | parse to steer | [`pipeline`] |
+//!
+//! State: [`conntrack`], [`fragment`]. Told from outside: [`snapshot`], [`route`]. Told to the
+//! outside: [`verdict`], [`statistics`], [`event`], [`reply`].
 
 pub mod backend;
+pub mod conntrack;
+pub mod event;
+pub mod fragment;
 pub mod frame;
+pub mod handoff;
+pub mod neighbour;
+pub mod pipeline;
+pub mod reply;
 pub mod route;
+pub mod snapshot;
+pub mod statistics;
 pub mod verdict;
+pub mod worker;
 pub mod xdp;

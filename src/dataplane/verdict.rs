@@ -124,6 +124,9 @@ drop_reasons! {
     NoPeerPort = "no-peer-port",
     /// The port is administratively down or without carrier.
     PortDown = "port-down",
+    /// Larger than the data plane's frames. Seen in `replay` alone: in operation the kernel drops
+    /// such a frame before the rings, and counts it in `XDP_STATISTICS.rx_dropped`.
+    FrameTooLarge = "frame-too-large",
 }
 
 #[cfg(test)]

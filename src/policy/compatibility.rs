@@ -41,6 +41,17 @@ pub enum NetworkPolicyProfile {
     V1Beta1Isolation,
 }
 
+/// Which plugin of OpenShift's network is live, and with it which objects are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plugin {
+    /// NetworkPolicy objects are enforced.
+    NetworkPolicy,
+    /// Projects are isolated by number; NetworkPolicy objects have no effect.
+    MultiTenant,
+    /// Nothing is isolated; NetworkPolicy objects have no effect.
+    Subnet,
+}
+
 /// All switches. An unknown value is a load error, never a fallback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Compatibility {
@@ -52,4 +63,151 @@ pub struct Compatibility {
     pub icmp: Icmp,
     /// `np_profile`: `v1` or `v1beta1-isolation`.
     pub np_profile: NetworkPolicyProfile,
+    /// `plugin`: `networkpolicy`, `multitenant` or `subnet`; `None`: everything present is enforced.
+    pub plugin: Option<Plugin>,
+}
+
+/// Why a switch was not set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompatibilityError {
+    /// There is no such switch.
+    #[error("unknown compatibility switch \"{switch}\"; there are: {allowed}")]
+    UnknownSwitch {
+        /// What was asked for.
+        switch: String,
+        /// All names, comma-separated.
+        allowed: String,
+    },
+    /// The switch has no such value.
+    #[error("unknown value \"{value}\" of compatibility switch {switch}; allowed: {allowed}")]
+    UnknownValue {
+        /// The switch.
+        switch: &'static str,
+        /// What was asked for.
+        value: String,
+        /// All values, comma-separated, the default first.
+        allowed: String,
+    },
+    /// The switch chooses between behaviours of policies this version does not load.
+    #[error("{switch}={value} is not supported yet; only the default {default} is")]
+    NotSupported {
+        /// The switch.
+        switch: &'static str,
+        /// What was asked for.
+        value: String,
+        /// What is in force.
+        default: &'static str,
+    },
+}
+
+/// Every switch with its values, the default first.
+const SWITCHES: &[(&str, &[&str])] = &[
+    ("sg_np_combine", &["and", "kube-ovn"]),
+    ("sg_unknown_groups", &["closed", "open"]),
+    ("sg_unknown_strings", &["reject", "upstream"]),
+    ("sg_egress_view", &["original", "translated"]),
+    ("sg_priority_max", &["16384", "200"]),
+    ("mnp_compat", &["api", "iptables", "ovn-kubernetes"]),
+    ("cnp_secondary", &["ignore", "apply"]),
+    ("np_profile", &["v1", "v1beta1-isolation"]),
+    ("established", &["reevaluate", "keep"]),
+    ("invalid", &["drop", "evaluate"]),
+    ("icmp", &["as-any-protocol", "always"]),
+    ("enp_generation", &["3.x", "4.x"]),
+    ("plugin", &["networkpolicy", "multitenant", "subnet"]),
+];
+
+impl Compatibility {
+    /// Sets one switch from its written form.
+    ///
+    /// Switches of policy systems this version does not load accept their default alone.
+    ///
+    /// # Errors
+    /// An unknown switch or value, or one that is not supported yet; each names what is allowed.
+    pub fn set(&mut self, switch: &str, value: &str) -> Result<(), CompatibilityError> {
+        let Some(&(switch, values)) = SWITCHES.iter().find(|(name, _)| *name == switch) else {
+            let names: Vec<_> = SWITCHES.iter().map(|(name, _)| *name).collect();
+            return Err(CompatibilityError::UnknownSwitch {
+                switch: switch.to_owned(),
+                allowed: names.join(", "),
+            });
+        };
+        if !values.contains(&value) {
+            return Err(CompatibilityError::UnknownValue {
+                switch,
+                value: value.to_owned(),
+                allowed: values.join(", "),
+            });
+        }
+        match (switch, value) {
+            ("np_profile", "v1") => self.np_profile = NetworkPolicyProfile::V1,
+            ("np_profile", _) => self.np_profile = NetworkPolicyProfile::V1Beta1Isolation,
+            ("established", "reevaluate") => self.established = Established::Reevaluate,
+            ("established", _) => self.established = Established::Keep,
+            ("invalid", "drop") => self.invalid = Invalid::Drop,
+            ("invalid", _) => self.invalid = Invalid::Evaluate,
+            ("icmp", "as-any-protocol") => self.icmp = Icmp::AsAnyProtocol,
+            ("icmp", _) => self.icmp = Icmp::Always,
+            ("plugin", "networkpolicy") => self.plugin = Some(Plugin::NetworkPolicy),
+            ("plugin", "multitenant") => self.plugin = Some(Plugin::MultiTenant),
+            ("plugin", _) => self.plugin = Some(Plugin::Subnet),
+            _ if value == values[0] => {}
+            _ => {
+                return Err(CompatibilityError::NotSupported {
+                    switch,
+                    value: value.to_owned(),
+                    default: values[0],
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_switch_takes_its_default() {
+        let mut compatibility = Compatibility::default();
+        for (switch, values) in SWITCHES.iter().filter(|(switch, _)| *switch != "plugin") {
+            compatibility.set(switch, values[0]).unwrap();
+        }
+        assert_eq!(compatibility, Compatibility::default());
+    }
+
+    #[test]
+    fn switches_are_set_or_the_error_says_what_is_allowed() {
+        let mut compatibility = Compatibility::default();
+        compatibility.set("established", "keep").unwrap();
+        compatibility.set("invalid", "evaluate").unwrap();
+        compatibility.set("icmp", "always").unwrap();
+        compatibility
+            .set("np_profile", "v1beta1-isolation")
+            .unwrap();
+        compatibility.set("plugin", "subnet").unwrap();
+        let expected = Compatibility {
+            established: Established::Keep,
+            invalid: Invalid::Evaluate,
+            icmp: Icmp::Always,
+            np_profile: NetworkPolicyProfile::V1Beta1Isolation,
+            plugin: Some(Plugin::Subnet),
+        };
+        assert_eq!(compatibility, expected);
+        let mut error = |switch, value| compatibility.set(switch, value).unwrap_err().to_string();
+        assert_eq!(
+            error("established", "Keep"),
+            "unknown value \"Keep\" of compatibility switch established; allowed: reevaluate, keep"
+        );
+        assert_eq!(
+            error("mnp_compat", "iptables"),
+            "mnp_compat=iptables is not supported yet; only the default api is"
+        );
+        assert!(
+            error("icpm", "always").starts_with("unknown compatibility switch \"icpm\"; there")
+        );
+        assert!(error("icpm", "always").contains("sg_np_combine, "));
+        assert_eq!(compatibility, expected);
+    }
 }

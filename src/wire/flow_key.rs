@@ -77,7 +77,7 @@ impl FlowKey {
 
 /// The type that answers an ICMP query (and the query that a reply answers).
 #[inline]
-const fn icmp_reply_type(icmp_type: u8) -> Option<u8> {
+pub(super) const fn icmp_reply_type(icmp_type: u8) -> Option<u8> {
     Some(match icmp_type {
         protocol::ICMP_ECHO => protocol::ICMP_ECHO_REPLY,
         protocol::ICMP_ECHO_REPLY => protocol::ICMP_ECHO,
@@ -93,7 +93,7 @@ const fn icmp_reply_type(icmp_type: u8) -> Option<u8> {
 
 /// The type that answers an ICMPv6 query (and the query that a reply answers).
 #[inline]
-const fn icmpv6_reply_type(icmp_type: u8) -> Option<u8> {
+pub(super) const fn icmpv6_reply_type(icmp_type: u8) -> Option<u8> {
     Some(match icmp_type {
         protocol::ICMPV6_ECHO => protocol::ICMPV6_ECHO_REPLY,
         protocol::ICMPV6_ECHO_REPLY => protocol::ICMPV6_ECHO,

@@ -4,8 +4,20 @@
 //! run for every frame.
 
 mod address;
+pub mod checksum;
+mod crc32c;
+pub mod edit;
 mod flow_key;
+mod martian;
+pub mod parse;
 pub mod protocol;
+#[cfg(test)]
+pub(crate) mod sample;
 
 pub use address::{Address, Family, MacAddress};
 pub use flow_key::FlowKey;
+pub use martian::{DestinationKind, Martian, destination_kind, martian};
+pub use parse::{
+    ArpView, Fragment, InnerPacket, PacketView, ParseError, ParseOptions, Parsed, TcpFlags,
+    TcpHeader, destination_mac, parse, parse_icmp_error, source_mac,
+};

@@ -41,6 +41,28 @@ pub const IPV6_DESTINATION_OPTIONS: u8 = 60;
 /// IPv6 mobility header (RFC 6275).
 pub const IPV6_MOBILITY: u8 = 135;
 
+/// IPv4 option: end of the list (RFC 791 §3.1).
+pub const IPV4_OPTION_END: u8 = 0;
+/// IPv4 option: no operation.
+pub const IPV4_OPTION_NOP: u8 = 1;
+/// IPv4 option: record route.
+pub const IPV4_OPTION_RECORD_ROUTE: u8 = 7;
+/// IPv4 option: time stamp.
+pub const IPV4_OPTION_TIMESTAMP: u8 = 68;
+/// IPv4 option: loose source route.
+pub const IPV4_OPTION_LSRR: u8 = 131;
+/// IPv4 option: strict source route.
+pub const IPV4_OPTION_SSRR: u8 = 137;
+
+/// IPv6 option: one byte of padding (RFC 8200 §4.2).
+pub const IPV6_OPTION_PAD1: u8 = 0;
+/// IPv6 option: two or more bytes of padding.
+pub const IPV6_OPTION_PADN: u8 = 1;
+/// IPv6 option: router alert (RFC 2711).
+pub const IPV6_OPTION_ROUTER_ALERT: u8 = 5;
+/// IPv6 option: jumbo payload (RFC 2675).
+pub const IPV6_OPTION_JUMBO: u8 = 0xc2;
+
 /// EtherType of IPv4.
 pub const ETHER_IPV4: u16 = 0x0800;
 /// EtherType of ARP (RFC 826).
@@ -113,6 +135,25 @@ pub const ICMPV6_NODE_INFORMATION: u8 = 139;
 pub const ICMPV6_NODE_INFORMATION_REPLY: u8 = 140;
 /// Multicast listener report, version 2 (RFC 3810).
 pub const ICMPV6_MLD2_REPORT: u8 = 143;
+
+/// Protocols whose header begins with source and destination port.
+#[inline]
+pub const fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, TCP | UDP | UDP_LITE | SCTP | DCCP)
+}
+
+/// ICMP types that report about another packet, which they quote (RFC 1122 §3.2.2).
+#[inline]
+pub const fn icmp_is_error(icmp_type: u8) -> bool {
+    matches!(
+        icmp_type,
+        ICMP_UNREACHABLE
+            | ICMP_SOURCE_QUENCH
+            | ICMP_REDIRECT
+            | ICMP_TIME_EXCEEDED
+            | ICMP_PARAMETER_PROBLEM
+    )
+}
 
 /// Name used in messages and metrics: `tcp`, `udp`, or `ip47` for a protocol without a name here.
 pub fn name(protocol: u8) -> std::borrow::Cow<'static, str> {

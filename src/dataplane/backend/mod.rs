@@ -1,3 +1,5 @@
 //! Where frames come from and go to: each backend is a [`FrameIo`](super::frame::FrameIo).
 
 pub mod afxdp;
+pub mod memory;
+pub mod pcap;

@@ -131,7 +131,7 @@ impl AfXdpIo {
     }
 
     /// Sleeps until a frame arrives or the time is up.
-    pub fn wait(&mut self, timeout: Duration) {
+    pub fn wait_for(&mut self, timeout: Duration) {
         // What the kernel would not take at once is offered again soon.
         let unsent = self.queues.iter().any(Queue::has_unsent);
         let timeout = if unsent {
@@ -143,12 +143,6 @@ impl AfXdpIo {
             // An error on the socket itself: its interface was deleted.
             self.queues[slot].set_gone();
         }
-    }
-
-    /// A frame from the pool, for a packet the data plane makes itself; its length is 0.
-    #[inline]
-    pub fn allocate(&mut self) -> Option<AfXdpFrame> {
-        self.frames.take()
     }
 
     /// For the control thread: statistics, and ports that come back.
@@ -216,6 +210,11 @@ impl FrameIo for AfXdpIo {
     }
 
     #[inline]
+    fn allocate(&mut self) -> Option<AfXdpFrame> {
+        self.frames.take()
+    }
+
+    #[inline]
     fn recycle(&mut self, frame: AfXdpFrame) {
         self.frames.recycle(frame);
     }
@@ -229,6 +228,10 @@ impl FrameIo for AfXdpIo {
             queue.refill(&mut self.frames);
         }
         debug_assert!(self.balance().is_even(), "{:?}", self.balance());
+    }
+
+    fn wait(&mut self, timeout_ms: u32) {
+        self.wait_for(Duration::from_millis(timeout_ms.into()));
     }
 }
 

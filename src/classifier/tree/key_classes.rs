@@ -1,0 +1,90 @@
+//! From a key to the class of each of its fields.
+
+use super::classes::{Classes, FieldClasses};
+use super::field::{FIELDS, Field};
+use super::interval_index::{IntervalIndex, Value};
+use super::page_table::PageTable;
+use crate::wire::FlowKey;
+
+/// The class of each field of a key, by field; eight, for half a cache line and cheap indexing.
+pub(super) type KeyClasses = [u32; 8];
+
+/// Tables for the fields that have more than one class; the others are not even looked at.
+#[derive(Debug, Clone)]
+pub(super) struct ClassTables<V> {
+    pub(super) addresses: [Option<IntervalIndex<V>>; 2],
+    pub(super) numbers: [Option<PageTable>; FIELDS - 2],
+}
+
+impl<V: Value> ClassTables<V> {
+    pub(super) fn new(classes: &Classes) -> Self {
+        let several = |field: Field| {
+            let classes: &FieldClasses = &classes[field as usize];
+            (classes.count() > 1).then_some(classes.stretches.as_slice())
+        };
+        let address = |field| several(field).map(IntervalIndex::new);
+        let number = |field| several(field).map(PageTable::new);
+        ClassTables {
+            addresses: [Field::Source, Field::Destination].map(address),
+            numbers: [
+                Field::Protocol,
+                Field::SourcePort,
+                Field::DestinationPort,
+                Field::Zone,
+            ]
+            .map(number),
+        }
+    }
+
+    /// The classes of one key.
+    #[inline]
+    pub(super) fn classes(&self, key: &FlowKey) -> KeyClasses {
+        let mut classes = [KeyClasses::default()];
+        self.classes_batch(std::slice::from_ref(key), [0].into_iter(), &mut classes);
+        classes[0]
+    }
+
+    /// Writes the classes of `keys[lane]` to `classes[lane]`, for each lane; field by field, so
+    /// that the look-ups of different keys, which do not wait for each other, stand side by side.
+    #[inline]
+    pub(super) fn classes_batch(
+        &self,
+        keys: &[FlowKey],
+        lanes: impl Iterator<Item = usize> + Clone,
+        classes: &mut [KeyClasses],
+    ) {
+        let value = |address: crate::wire::Address| V::from_bits(address.to_bits());
+        if let Some(table) = &self.addresses[0] {
+            for lane in lanes.clone() {
+                let class = table.class(value(keys[lane].source));
+                classes[lane][Field::Source as usize] = class;
+            }
+        }
+        if let Some(table) = &self.addresses[1] {
+            for lane in lanes.clone() {
+                let class = table.class(value(keys[lane].destination));
+                classes[lane][Field::Destination as usize] = class;
+            }
+        }
+        let numbers: [(Field, fn(&FlowKey) -> u16); FIELDS - 2] = [
+            (Field::Protocol, |key| key.protocol.into()),
+            (Field::SourcePort, |key| key.source_port),
+            (Field::DestinationPort, |key| key.destination_port),
+            (Field::Zone, |key| key.zone),
+        ];
+        for (table, (field, number)) in self.numbers.iter().zip(numbers) {
+            if let Some(table) = table {
+                for lane in lanes.clone() {
+                    classes[lane][field as usize] = table.class(number(&keys[lane]));
+                }
+            }
+        }
+    }
+
+    /// Memory in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        let addresses = self.addresses.iter().flatten().map(IntervalIndex::bytes);
+        let numbers = self.numbers.iter().flatten().map(PageTable::bytes);
+        addresses.sum::<u64>() + numbers.sum::<u64>()
+    }
+}

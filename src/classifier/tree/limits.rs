@@ -1,0 +1,122 @@
+use std::fmt;
+
+use crate::classifier::{RuleIndex, RuleSet};
+
+/// Bounds of a compilation. Exceeding one is a [`CompileError`], never a slow tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Rules of the set; never more than 2^28.
+    pub rules_max: u32,
+    /// Nodes of the decision trees of both families together.
+    pub nodes_max: u32,
+    /// Rule references in the rule lists of all nodes together: bounds the time and the memory a
+    /// compilation takes.
+    pub copies_max: u32,
+    /// Bytes of the finished tree; never more than 2 GiB.
+    pub bytes_max: u64,
+    /// Memberships of classes in conditions, per family and field. Only many wide conditions that
+    /// overlap each other come near. Never more than 2^28.
+    pub memberships_max: u32,
+    /// Rules a leaf may hold, and a lookup therefore tests one by one, where splitting further
+    /// would copy too much.
+    pub leaf_rules_max: u32,
+}
+
+impl Limits {
+    /// Class numbers are packed into 28 bits.
+    pub(super) fn memberships(&self) -> u64 {
+        u64::from(self.memberships_max).min(1 << 28)
+    }
+
+    /// Refuses a set of too many rules. Rule positions are packed into 29 bits.
+    pub(super) fn check_rules(&self, rules: &RuleSet) -> Result<(), CompileError> {
+        let allowed = u64::from(self.rules_max).min(1 << 28);
+        let needed = rules.rules().len() as u64;
+        if needed <= allowed {
+            return Ok(());
+        }
+        Err(CompileError::LimitExceeded {
+            limit: Limit::Rules,
+            allowed,
+            needed,
+            rule: RuleIndex(allowed as u32),
+        })
+    }
+
+    /// Places are packed into 29 bits of a word number.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes_max.min(1 << 31)
+    }
+
+    /// Refuses class tables, which belong to no rule in particular, that are too large already.
+    pub(super) fn check_bytes(&self, needed: u64) -> Result<(), CompileError> {
+        let allowed = self.bytes();
+        if needed <= allowed {
+            return Ok(());
+        }
+        Err(CompileError::LimitExceeded {
+            limit: Limit::Bytes,
+            allowed,
+            needed,
+            rule: RuleIndex(0),
+        })
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            rules_max: 1_000_000,
+            nodes_max: 4_000_000,
+            copies_max: 64_000_000,
+            bytes_max: 1 << 30,
+            memberships_max: 32_000_000,
+            leaf_rules_max: 256,
+        }
+    }
+}
+
+/// Names one of the [`Limits`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// [`Limits::rules_max`].
+    Rules,
+    /// [`Limits::nodes_max`].
+    Nodes,
+    /// [`Limits::copies_max`].
+    Copies,
+    /// [`Limits::bytes_max`].
+    Bytes,
+    /// [`Limits::memberships_max`].
+    Memberships,
+}
+
+impl fmt::Display for Limit {
+    /// The field's name.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Limit::Rules => "rules_max",
+            Limit::Nodes => "nodes_max",
+            Limit::Copies => "copies_max",
+            Limit::Bytes => "bytes_max",
+            Limit::Memberships => "memberships_max",
+        })
+    }
+}
+
+/// Why a rule set was not compiled.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CompileError {
+    /// The compiled form would exceed a limit.
+    #[error("{limit} exceeded at rule {}: {needed} needed, {allowed} allowed", rule.0)]
+    LimitExceeded {
+        /// Which limit.
+        limit: Limit,
+        /// Its value.
+        allowed: u64,
+        /// What was needed when the compilation stopped; the whole may need more.
+        needed: u64,
+        /// The rule being placed when it happened.
+        rule: RuleIndex,
+    },
+}

@@ -1,0 +1,152 @@
+//! The compiled decision structure.
+
+mod build;
+mod choose;
+mod classes;
+mod field;
+mod interval_index;
+mod key_classes;
+mod limits;
+mod local_field;
+mod normalise;
+mod pack;
+mod packed;
+mod page_table;
+mod shadow;
+mod statistics;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+pub use limits::{CompileError, Limit, Limits};
+pub use statistics::Statistics;
+
+use self::build::{BuiltTree, Used};
+use self::classes::Classes;
+use self::key_classes::ClassTables;
+use self::normalise::Normal;
+use self::shadow::Shadowed;
+use self::walk::{FamilyTree, LANES};
+use super::{Classify, RuleIndex, RuleSet};
+use crate::wire::{Family, FlowKey};
+
+/// Compiles rules into a tree that decides every key as the linear reference does.
+///
+/// # Errors
+/// [`CompileError`] when a limit would be exceeded. Nothing is built then: the caller keeps what it
+/// had.
+pub fn compile(rules: &RuleSet, limits: &Limits) -> Result<Tree, CompileError> {
+    Compilation::run(rules, limits).map(Compilation::into_tree)
+}
+
+/// A compiled rule set: immutable, shared between workers, replaced by one pointer swap.
+#[derive(Debug, Clone)]
+pub struct Tree {
+    v4: FamilyTree<u32>,
+    v6: FamilyTree<u128>,
+    shadowed: Vec<(RuleIndex, RuleIndex)>,
+    statistics: Statistics,
+}
+
+impl Tree {
+    /// Rules that can never decide because one stronger rule covers them, each with the strongest
+    /// such rule: `(covered, covering)`, ordered by the covered rule.
+    pub fn shadowed(&self) -> &[(RuleIndex, RuleIndex)] {
+        &self.shadowed
+    }
+
+    /// Size and shape, for `status` and benches.
+    pub fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+}
+
+impl Classify for Tree {
+    fn classify(&self, key: &FlowKey) -> Option<RuleIndex> {
+        match key.family {
+            Family::V4 => self.v4.classify(key),
+            Family::V6 => self.v6.classify(key),
+        }
+    }
+
+    fn classify_batch(&self, keys: &[FlowKey], decisions: &mut [Option<RuleIndex>]) {
+        assert_eq!(keys.len(), decisions.len());
+        for (keys, decisions) in keys.chunks(LANES).zip(decisions.chunks_mut(LANES)) {
+            self.v4.classify_lanes(Family::V4, keys, decisions);
+            self.v6.classify_lanes(Family::V6, keys, decisions);
+        }
+    }
+}
+
+/// A compilation with what each of its steps made.
+#[derive(Debug, Clone)]
+pub struct Compilation {
+    normal: Normal,
+    shadowed: Shadowed,
+    classes: [Classes; 2],
+    built: [BuiltTree; 2],
+    tree: Tree,
+}
+
+impl Compilation {
+    /// Runs all steps.
+    ///
+    /// # Errors
+    /// As [`compile`].
+    pub fn run(rules: &RuleSet, limits: &Limits) -> Result<Self, CompileError> {
+        limits.check_rules(rules)?;
+        let mut normal = normalise::normalise(rules);
+        let shadowed = {
+            let classes = both(|f| classes::classes(&normal[f], limits))?;
+            shadow::remove_shadowed(&mut normal, &classes)
+        };
+        let classes = both(|f| classes::classes(&normal[f], limits))?;
+        let mut used = Used::default();
+        let built = both(|f| build::build(&normal[f], &classes[f], limits, &mut used))?;
+
+        let tables = (ClassTables::new(&classes[0]), ClassTables::new(&classes[1]));
+        let mut bytes = tables.0.bytes() + tables.1.bytes();
+        limits.check_bytes(bytes)?;
+        let [v4, v6] =
+            both(|f| pack::pack(&normal[f], &classes[f], &built[f], limits, &mut bytes))?;
+
+        let mut statistics = Statistics {
+            rules: rules.rules().len() as u32,
+            rules_shadowed: shadowed.pairs.len() as u32,
+            classes: [0, 1].map(|f| classes[f].each_ref().map(|field| field.count())),
+            bytes,
+            ..Statistics::default()
+        };
+        built.iter().for_each(|tree| statistics.add_tree(tree));
+        let tree = Tree {
+            v4: FamilyTree {
+                tables: tables.0,
+                tree: v4,
+            },
+            v6: FamilyTree {
+                tables: tables.1,
+                tree: v6,
+            },
+            shadowed: shadowed.pairs.clone(),
+            statistics,
+        };
+        Ok(Compilation {
+            normal,
+            shadowed,
+            classes,
+            built,
+            tree,
+        })
+    }
+
+    /// Keeps the result alone.
+    pub fn into_tree(self) -> Tree {
+        self.tree
+    }
+}
+
+/// Runs a step for IPv4 (0), then for IPv6 (1).
+fn both<T, E>(mut step: impl FnMut(usize) -> Result<T, E>) -> Result<[T; 2], E> {
+    Ok([step(0)?, step(1)?])
+}

@@ -1,0 +1,263 @@
+//! Step 5: the tree's nodes, in the order a walk from the root meets them, in one array of words.
+
+use std::collections::HashMap;
+
+use super::build::{BuiltTree, Child, Node};
+use super::classes::Classes;
+use super::field::{Field, FieldSet};
+use super::limits::{CompileError, Limit, Limits};
+use super::normalise::{ConditionId, NormalFamily};
+use super::packed::{Kind, MANY_RUNS, NO_RULE, NUMBER_BITS, PackedTree, Place};
+use crate::classifier::RuleIndex;
+
+/// A table may be this many times as long as the list of boundaries it replaces.
+const DENSE_FACTOR: usize = 4;
+
+/// Packs one family's tree; counts its bytes on to `bytes`.
+pub(super) fn pack(
+    normal: &NormalFamily,
+    classes: &Classes,
+    built: &BuiltTree,
+    limits: &Limits,
+    bytes: &mut u64,
+) -> Result<PackedTree, CompileError> {
+    let mut packer = Packer {
+        normal,
+        classes,
+        built,
+        places: vec![Place::NOTHING; built.nodes.len()],
+        order: Vec::new(),
+        next: 0,
+        words: Vec::new(),
+        runs: Vec::new(),
+        runs_of: HashMap::new(),
+    };
+    packer.find_runs();
+    *bytes += size_of_val(packer.runs.as_slice()) as u64;
+    if let Child::Node(root) = built.root {
+        packer.lay_out(root, limits.bytes(), *bytes)?;
+    }
+    packer.write();
+    *bytes += size_of_val(packer.words.as_slice()) as u64;
+    Ok(PackedTree {
+        root: packer.place(built.root),
+        words: packer.words,
+        runs: packer.runs,
+    })
+}
+
+/// How a test node is packed.
+enum TestForm {
+    /// First class and span of the table.
+    Dense {
+        first: u32,
+        span: u32,
+    },
+    Sparse,
+}
+
+struct Packer<'a> {
+    normal: &'a NormalFamily,
+    classes: &'a Classes,
+    built: &'a BuiltTree,
+    /// By node: where it stands; [`Place::NOTHING`] before it has been laid out.
+    places: Vec<Place>,
+    /// Nodes in the order of their places.
+    order: Vec<u32>,
+    /// Words laid out.
+    next: usize,
+    words: Vec<u32>,
+    runs: Vec<[u32; 2]>,
+    /// Where the runs of a condition stand, for conditions of several runs that a leaf tests.
+    runs_of: HashMap<(Field, ConditionId), u32>,
+}
+
+impl Packer<'_> {
+    fn place(&self, child: Child) -> Place {
+        match child {
+            Child::Nothing => Place::NOTHING,
+            Child::Decision(rule) => Place::new(Kind::Decision, self.index(rule).0),
+            Child::Node(node) => self.places[node as usize],
+        }
+    }
+
+    fn index(&self, rule: u32) -> RuleIndex {
+        self.normal.rules[rule as usize].index
+    }
+
+    /// Stores the runs of conditions that a leaf tests and that have several.
+    fn find_runs(&mut self) {
+        for node in &self.built.nodes {
+            let Node::Leaf { rules, open } = node else {
+                continue;
+            };
+            for &rule in rules {
+                for (field, condition) in self.tests(rule, *open) {
+                    let runs = &self.classes[field as usize].runs_of[condition.0 as usize];
+                    if runs.len() > 1 && !self.runs_of.contains_key(&(field, condition)) {
+                        let begin = self.runs.len() as u32;
+                        self.runs_of.insert((field, condition), begin);
+                        self.runs
+                            .extend(runs.iter().map(|&(first, last)| [first, last - first]));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The tests of a rule in a leaf, the one that fewest keys are likely to pass first.
+    fn tests(&self, rule: u32, open: FieldSet) -> Vec<(Field, ConditionId)> {
+        let rule = &self.normal.rules[rule as usize];
+        let mut tests: Vec<(Field, ConditionId)> = open
+            .intersection(rule.constrained())
+            .iter()
+            .map(|field| (field, rule.condition(field)))
+            .collect();
+        tests.sort_by_cached_key(|&(field, condition)| {
+            let classes = &self.classes[field as usize];
+            let runs = &classes.runs_of[condition.0 as usize];
+            let held: u64 = runs.iter().map(|run| u64::from(run.1 - run.0) + 1).sum();
+            held * (1 << 32) / u64::from(classes.count())
+        });
+        tests
+    }
+
+    /// Gives this node and all below it their places.
+    fn lay_out(&mut self, node: u32, allowed: u64, bytes: u64) -> Result<(), CompileError> {
+        if self.places[node as usize] != Place::NOTHING {
+            return Ok(());
+        }
+        let built = self.built;
+        let (kind, length) = self.form(&built.nodes[node as usize]);
+        let end = self.next + length;
+        let needed = bytes + 4 * end as u64;
+        if needed > allowed {
+            return Err(CompileError::LimitExceeded {
+                limit: Limit::Bytes,
+                allowed,
+                needed,
+                rule: self.index(self.built.strongest[node as usize]),
+            });
+        }
+        self.places[node as usize] = Place::new(kind, self.next as u32);
+        self.order.push(node);
+        self.next = end;
+        let mut below = |child: Child| match child {
+            Child::Node(node) => self.lay_out(node, allowed, bytes),
+            _ => Ok(()),
+        };
+        match &built.nodes[node as usize] {
+            Node::Test { children, .. } => {
+                for &(_, child) in children {
+                    below(child)?;
+                }
+            }
+            Node::Fork { first, second } => {
+                below(*first)?;
+                below(*second)?;
+            }
+            Node::Leaf { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Kind and length in words.
+    fn form(&self, node: &Node) -> (Kind, usize) {
+        match node {
+            Node::Test { children, .. } => match test_form(children) {
+                TestForm::Dense { span, .. } => (Kind::Dense, 3 + span as usize + 2),
+                TestForm::Sparse => (Kind::Sparse, 2 + 2 * children.len() - 1),
+            },
+            Node::Fork { .. } => (Kind::Fork, 3),
+            Node::Leaf { rules, open } => {
+                let tests = rules.iter().map(|&rule| self.tests(rule, *open).len());
+                (
+                    Kind::Leaf,
+                    1 + tests.map(|tests| 1 + 2 * tests).sum::<usize>(),
+                )
+            }
+        }
+    }
+
+    fn write(&mut self) {
+        self.words.reserve_exact(self.next);
+        let built = self.built;
+        for node in std::mem::take(&mut self.order) {
+            debug_assert_eq!(self.words.len() as u32, self.places[node as usize].number());
+            match &built.nodes[node as usize] {
+                Node::Test { field, children } => self.write_test(*field, children),
+                Node::Fork { first, second } => {
+                    let strongest = match built.strongest(*second) {
+                        u32::MAX => NO_RULE,
+                        rule => self.index(rule).0,
+                    };
+                    let places = [self.place(*first).word(), self.place(*second).word()];
+                    self.words.extend(places);
+                    self.words.push(strongest);
+                }
+                Node::Leaf { rules, open } => {
+                    self.words.push(rules.len() as u32);
+                    for &rule in rules {
+                        self.write_leaf_rule(rule, *open);
+                    }
+                }
+            }
+        }
+        debug_assert_eq!(self.words.len(), self.next);
+    }
+
+    fn write_test(&mut self, field: Field, children: &[(u32, Child)]) {
+        self.words.push(field as u32);
+        match test_form(children) {
+            TestForm::Dense { first, span } => {
+                self.words.extend([first, span]);
+                self.words.push(self.place(children[0].1).word());
+                for pair in children[1..].windows(2) {
+                    let place = self.place(pair[0].1).word();
+                    let classes = (pair[1].0 - pair[0].0) as usize;
+                    self.words.extend(std::iter::repeat_n(place, classes));
+                }
+                let last = children[children.len() - 1].1;
+                self.words.push(self.place(last).word());
+            }
+            TestForm::Sparse => {
+                self.words.push(children.len() as u32 - 1);
+                self.words
+                    .extend(children[1..].iter().map(|&(first, _)| first));
+                for &(_, child) in children {
+                    self.words.push(self.place(child).word());
+                }
+            }
+        }
+    }
+
+    fn write_leaf_rule(&mut self, rule: u32, open: FieldSet) {
+        let tests = self.tests(rule, open);
+        self.words
+            .push((tests.len() as u32) << NUMBER_BITS | self.index(rule).0);
+        for (field, condition) in tests {
+            let runs = &self.classes[field as usize].runs_of[condition.0 as usize];
+            let field_bits = (field as u32) << NUMBER_BITS;
+            let test = match runs.as_slice() {
+                &[(first, last)] => [field_bits | first, last - first],
+                several => {
+                    let begin = self.runs_of[&(field, condition)];
+                    [field_bits | MANY_RUNS | begin, several.len() as u32]
+                }
+            };
+            self.words.extend(test);
+        }
+    }
+}
+
+/// A table where classes change often; otherwise a search among the boundaries.
+fn test_form(children: &[(u32, Child)]) -> TestForm {
+    // Below the second child's first class and from the last child's on, nothing changes.
+    let first = children.get(1).map_or(0, |child| child.0);
+    let span = children[children.len() - 1].0 - first;
+    if span as usize <= DENSE_FACTOR * children.len() {
+        TestForm::Dense { first, span }
+    } else {
+        TestForm::Sparse
+    }
+}

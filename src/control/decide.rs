@@ -1,0 +1,308 @@
+//! Asks every evaluation step about a key.
+
+use std::sync::{Arc, OnceLock};
+
+use crate::classifier::linear::Linear;
+use crate::classifier::tree::{self, CompileError, Limits, Tree};
+use crate::classifier::{Classify, RuleIndex, RuleVerdict};
+use crate::policy::{self, Direction, Origin, PolicySet, naive};
+use crate::wire::FlowKey;
+
+/// A policy set with its compiled steps.
+pub struct Decider {
+    policy: PolicySet,
+    /// One per stage of the set: the very trees the data plane asks.
+    trees: Vec<Arc<Tree>>,
+    /// One per stage of the set, to hold the trees against; built when first asked.
+    linears: OnceLock<Vec<Linear>>,
+}
+
+/// What the steps say of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The verdict.
+    pub allow: bool,
+    /// Why no step was asked, if none was.
+    pub exempt: Option<&'static str>,
+    /// What each step says, in order; empty for an exempt key. A step after the first denial is
+    /// asked too: who mends one wants to know of the other.
+    pub opinions: Vec<Opinion>,
+}
+
+/// What one step says of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opinion {
+    /// Short name of the family.
+    pub family: &'static str,
+    /// Which end of the connection it protects.
+    pub direction: Direction,
+    /// Position of the step in [`PolicySet::stages`].
+    pub stage: usize,
+    /// The deciding rule; `None` when no rule matches.
+    pub rule: Option<RuleIndex>,
+    /// What it says; `Pass` when there is none.
+    pub verdict: RuleVerdict,
+}
+
+/// A step whose rules cannot be compiled.
+#[derive(Debug, thiserror::Error)]
+#[error("rules of {family} {direction:?}: {source}")]
+pub struct DeciderError {
+    /// Short name of the family.
+    pub family: &'static str,
+    /// Which end of the connection it protects.
+    pub direction: Direction,
+    /// What the compiler says.
+    pub source: CompileError,
+}
+
+/// The compiled tree, the linear reference and the naive evaluator do not agree on a key: a defect
+/// of this program, never of its input.
+#[derive(Debug, thiserror::Error)]
+#[error("internal error: {key}: the compiled tree says {tree}, but the {twin} says {other}")]
+pub struct Disagreement {
+    /// The key.
+    pub key: FlowKey,
+    /// What the tree says.
+    pub tree: String,
+    /// Who says otherwise.
+    pub twin: &'static str,
+    /// What it says.
+    pub other: String,
+}
+
+impl Decider {
+    /// Compiles every step.
+    ///
+    /// # Errors
+    /// The first step whose rules exceed a limit of the classifier.
+    pub fn new(policy: PolicySet, limits: &Limits) -> Result<Self, DeciderError> {
+        let compile = |stage: &policy::StageRules| {
+            tree::compile(&stage.rules, limits)
+                .map(Arc::new)
+                .map_err(|source| DeciderError {
+                    family: stage.family,
+                    direction: stage.direction,
+                    source,
+                })
+        };
+        let trees = policy
+            .stages
+            .iter()
+            .map(compile)
+            .collect::<Result<_, _>>()?;
+        Ok(Decider {
+            linears: OnceLock::new(),
+            policy,
+            trees,
+        })
+    }
+
+    /// The compiled stages, in the order of [`PolicySet::stages`].
+    pub fn trees(&self) -> &[Arc<Tree>] {
+        &self.trees
+    }
+
+    /// The policy set it decides by.
+    pub fn policy(&self) -> &PolicySet {
+        &self.policy
+    }
+
+    /// Decides as the data plane does, except that a denial does not keep later steps from being
+    /// asked.
+    pub fn decide(&self, key: &FlowKey) -> Decision {
+        self.decide_by(key, |stage, key| self.trees[stage].classify(key))
+    }
+
+    /// As [`Decider::decide`], held against the linear reference and the naive evaluator.
+    ///
+    /// # Errors
+    /// When one of them says otherwise.
+    pub fn decide_checked(&self, key: &FlowKey) -> Result<Decision, Box<Disagreement>> {
+        let decision = self.decide(key);
+        let disagreement = |twin, tree: String, other: String| {
+            Err(Box::new(Disagreement {
+                key: *key,
+                tree,
+                twin,
+                other,
+            }))
+        };
+        let linears = self.linears.get_or_init(|| {
+            let stages = self.policy.stages.iter();
+            stages.map(|stage| Linear::new(&stage.rules)).collect()
+        });
+        let linear = self.decide_by(key, |stage, key| linears[stage].classify(key));
+        if linear != decision {
+            let (tree, other) = (format!("{decision:?}"), format!("{linear:?}"));
+            return disagreement("linear reference", tree, other);
+        }
+        if decision.exempt.is_none() {
+            let naive = naive::evaluate(&self.policy, key);
+            let denied_by = decision
+                .denial()
+                .map(|denial| (denial.family, denial.direction));
+            if (naive.verdict == RuleVerdict::Allow) != decision.allow
+                || naive.denied_by != denied_by
+            {
+                let (tree, other) = (format!("{denied_by:?}"), format!("{:?}", naive.denied_by));
+                return disagreement("naive evaluator", tree, other);
+            }
+        }
+        Ok(decision)
+    }
+
+    fn decide_by(
+        &self,
+        key: &FlowKey,
+        classify: impl Fn(usize, &FlowKey) -> Option<RuleIndex>,
+    ) -> Decision {
+        if let Some(reason) = policy::is_exempt(key) {
+            return Decision {
+                allow: true,
+                exempt: Some(reason),
+                opinions: Vec::new(),
+            };
+        }
+        let opinion = |(stage, rules): (usize, &policy::StageRules)| {
+            let rule = classify(stage, key);
+            let verdict = rule.map_or(RuleVerdict::Pass, |rule| rules.rules.rule(rule).verdict);
+            Opinion {
+                family: rules.family,
+                direction: rules.direction,
+                stage,
+                rule,
+                verdict,
+            }
+        };
+        let stages = self.policy.stages.iter().enumerate();
+        let opinions: Vec<_> = stages.map(opinion).collect();
+        let denied = opinions
+            .iter()
+            .any(|opinion| opinion.verdict == RuleVerdict::Deny);
+        Decision {
+            allow: !denied,
+            exempt: None,
+            opinions,
+        }
+    }
+
+    /// Where the deciding rule of an opinion was written.
+    pub fn origin(&self, opinion: &Opinion) -> Option<&Origin> {
+        let rules = &self.policy.stages[opinion.stage].rules;
+        Some(self.policy.origin(rules.rule(opinion.rule?).origin))
+    }
+}
+
+impl Decision {
+    /// The first step that denies.
+    pub fn denial(&self) -> Option<&Opinion> {
+        self.opinions
+            .iter()
+            .find(|opinion| opinion.verdict == RuleVerdict::Deny)
+    }
+
+    /// The step to report: the first that denies; else the last in which a rule decided, which is
+    /// the destination's where both ends are isolated.
+    pub fn deciding(&self) -> Option<&Opinion> {
+        let last = || {
+            self.opinions
+                .iter()
+                .rev()
+                .find(|opinion| opinion.rule.is_some())
+        };
+        self.denial().or_else(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classifier::RuleSet;
+    use crate::policy::{Compatibility, SourceFile, load};
+    use crate::wire::{Address, Family, protocol};
+
+    fn decider() -> Decider {
+        let text = "
+{kind: Pod, apiVersion: v1, metadata: {namespace: x, name: a}, status: {podIP: 198.18.1.1}}
+---
+{kind: NetworkPolicy, apiVersion: networking.k8s.io/v1, metadata: {namespace: x, name: p},
+ spec: {podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{ports: [{port: 80}]}]}}
+";
+        let file = SourceFile {
+            name: "m.yaml".into(),
+            text: text.into(),
+        };
+        let loaded = load(&[file], &Compatibility::default());
+        Decider::new(loaded.policy.unwrap(), &Limits::default()).unwrap()
+    }
+
+    fn key(source: u32, destination: u32, port: u16) -> FlowKey {
+        FlowKey {
+            source: Address::from_bits(source.into()),
+            destination: Address::from_bits(destination.into()),
+            source_port: 40_000,
+            destination_port: port,
+            zone: 0,
+            protocol: protocol::TCP,
+            family: Family::V4,
+        }
+    }
+
+    const POD: u32 = 0xc612_0101;
+    const OUTSIDE: u32 = 0xcb00_7109;
+
+    #[test]
+    fn the_first_denying_step_is_reported_and_the_others_are_asked() {
+        let decider = decider();
+        let denied = decider.decide_checked(&key(OUTSIDE, POD, 81)).unwrap();
+        assert!(!denied.allow);
+        assert_eq!(denied.opinions.len(), 2);
+        let denial = denied.denial().unwrap();
+        assert_eq!(
+            (denial.family, denial.direction),
+            ("NP", Direction::Ingress)
+        );
+        assert_eq!(
+            decider.origin(denial).unwrap().label,
+            "NetworkPolicy/x/*#isolation"
+        );
+
+        let allowed = decider.decide_checked(&key(OUTSIDE, POD, 80)).unwrap();
+        assert!(allowed.allow);
+        let deciding = allowed.deciding().unwrap();
+        assert_eq!(
+            decider.origin(deciding).unwrap().label,
+            "NetworkPolicy/x/p#0"
+        );
+
+        let out = decider.decide_checked(&key(POD, OUTSIDE, 80)).unwrap();
+        assert_eq!(out.denial().unwrap().direction, Direction::Egress);
+        let nobody = decider
+            .decide_checked(&key(OUTSIDE, OUTSIDE + 1, 80))
+            .unwrap();
+        assert!(nobody.allow && nobody.deciding().is_none());
+    }
+
+    #[test]
+    fn an_exempt_key_is_asked_of_no_step() {
+        let decision = decider().decide_checked(&key(POD, POD, 81)).unwrap();
+        assert!(decision.allow && decision.exempt.is_some() && decision.opinions.is_empty());
+    }
+
+    #[test]
+    fn twins_that_disagree_are_an_error_that_names_the_packet() {
+        let mut decider = decider();
+        let empty = || Linear::new(&RuleSet::new());
+        decider.linears = OnceLock::from(vec![empty(), empty()]);
+        let error = decider.decide_checked(&key(OUTSIDE, POD, 81)).unwrap_err();
+        assert_eq!(error.twin, "linear reference");
+        let packet = "internal error: tcp 203.0.113.9:40000 > 198.18.1.1:81: ";
+        assert!(error.to_string().starts_with(packet), "{error}");
+
+        let mut decider = self::decider();
+        decider.policy.policies.clear();
+        let error = decider.decide_checked(&key(OUTSIDE, POD, 81)).unwrap_err();
+        assert_eq!(error.twin, "naive evaluator");
+    }
+}

@@ -1,0 +1,170 @@
+//! From a directory of manifests to the compiled policy in force: read, load, compile, activate.
+//!
+//! Reading and compiling take long and happen beside the control loop ([`prepare`]); what touches
+//! the counters is short and happens in it ([`activate`]). All or nothing: whatever fails leaves the
+//! policy in force as it is.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::decide::{Decider, DeciderError};
+use super::rule_slots::{RuleSlots, RuleTotals, SlotsExhausted};
+use crate::classifier::tree::Limits;
+use crate::dataplane::snapshot::{PolicySnapshot, RuleSlot, STAGES_MAX, Stage, StageRule};
+use crate::policy::source::{ReadError, read_directory};
+use crate::policy::{self, Compatibility, Direction, Finding, Severity, SourceFile};
+
+/// Yields the complete set of manifests.
+pub trait PolicySource: Send + Sync {
+    /// Reads all of them.
+    ///
+    /// # Errors
+    /// The set cannot be read completely.
+    fn read(&self) -> Result<Vec<SourceFile>, ReadError>;
+
+    /// What it is, for messages.
+    fn describe(&self) -> String;
+}
+
+/// A directory of manifest files, or a single one.
+#[derive(Debug, Clone)]
+pub struct PolicyDirectory {
+    path: PathBuf,
+}
+
+impl PolicyDirectory {
+    /// Reads from this path, each time anew.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        PolicyDirectory { path: path.into() }
+    }
+
+    /// The path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl PolicySource for PolicyDirectory {
+    fn read(&self) -> Result<Vec<SourceFile>, ReadError> {
+        read_directory(&self.path)
+    }
+
+    fn describe(&self) -> String {
+        self.path.display().to_string()
+    }
+}
+
+/// Content of a set of manifests: changes exactly when a name or a text does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceDigest(blake3::Hash);
+
+impl SourceDigest {
+    /// Digest of the files.
+    pub fn of(files: &[SourceFile]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        for SourceFile { name, text } in files {
+            for part in [name, text] {
+                hasher.update(&(part.len() as u64).to_le_bytes());
+                hasher.update(part.as_bytes());
+            }
+        }
+        SourceDigest(hasher.finalize())
+    }
+}
+
+/// Why a set of manifests was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyRefused {
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// It has errors.
+    #[error("{} errors in the manifests", .0.iter().filter(|f| f.severity == Severity::Error).count())]
+    Findings(Vec<Finding>),
+    /// A stage exceeds a limit of the classifier.
+    #[error(transparent)]
+    Compile(#[from] DeciderError),
+    /// More rules than counters.
+    #[error(transparent)]
+    Slots(#[from] SlotsExhausted),
+}
+
+impl PolicyRefused {
+    /// One line for each thing that is wrong.
+    pub fn lines(&self) -> Vec<String> {
+        match self {
+            PolicyRefused::Findings(findings) => {
+                let errors = findings.iter().filter(|f| f.severity == Severity::Error);
+                errors.map(Finding::to_string).collect()
+            }
+            other => vec![other.to_string()],
+        }
+    }
+}
+
+/// A policy compiled and ready to come into force.
+pub struct Prepared {
+    /// The objects and rules it was compiled from, and the trees that forward.
+    pub decider: Decider,
+    /// Warnings.
+    pub findings: Vec<Finding>,
+}
+
+/// Loads and compiles manifests.
+///
+/// # Errors
+/// Everything that is wrong with them.
+pub fn prepare(
+    files: &[SourceFile],
+    compatibility: &Compatibility,
+    limits: &Limits,
+) -> Result<Prepared, PolicyRefused> {
+    let loaded = policy::load(files, compatibility);
+    let Some(set) = loaded.policy else {
+        return Err(PolicyRefused::Findings(loaded.findings));
+    };
+    debug_assert!(set.stages.len() <= STAGES_MAX);
+    Ok(Prepared {
+        decider: Decider::new(set, limits)?,
+        findings: loaded.findings,
+    })
+}
+
+/// Gives every rule its counter slot, and makes the snapshot the data plane asks.
+///
+/// # Errors
+/// There are more rules than slots.
+pub fn activate(
+    prepared: &Prepared,
+    generation: u32,
+    slots: &mut RuleSlots,
+    totals: impl Fn(RuleSlot) -> RuleTotals,
+) -> Result<PolicySnapshot, SlotsExhausted> {
+    let set = prepared.decider.policy();
+    let mut stages = Vec::with_capacity(set.stages.len());
+    for (rules, tree) in set.stages.iter().zip(prepared.decider.trees()) {
+        let stage_rules = rules.rules.rules().iter().map(|rule| {
+            let label = &set.origin(rule.origin).label;
+            let slot = slots.assign(rule.id, label, generation, &totals)?;
+            Ok(StageRule {
+                verdict: rule.verdict,
+                slot,
+            })
+        });
+        stages.push(Stage {
+            family: rules.family,
+            direction: direction_name(rules.direction),
+            classifier: tree.clone(),
+            rules: stage_rules.collect::<Result<_, _>>()?,
+        });
+    }
+    Ok(PolicySnapshot { generation, stages })
+}
+
+/// `egress` or `ingress`.
+pub fn direction_name(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "ingress",
+        Direction::Egress => "egress",
+    }
+}

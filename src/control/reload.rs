@@ -1,0 +1,207 @@
+//! When the manifests are read again, and what is remembered of the last attempts.
+//!
+//! A change is noticed by file notification, and by comparing the content once a second: symbolic
+//! link swaps and events lost under load are noticed that way. A file that is being written is not
+//! loaded half: the content must be the same in two readings a moment apart.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::{RecursiveMode, Watcher};
+use tokio::sync::mpsc;
+
+use super::policy::{PolicyRefused, PolicySource, Prepared, SourceDigest, prepare};
+use crate::classifier::tree::Limits;
+use crate::policy::Compatibility;
+use crate::policy::source::ReadError;
+
+/// Time between the two equal readings that make a change worth loading.
+const SETTLE: Duration = Duration::from_millis(50);
+/// Readings before a set that never comes to rest is loaded as it is.
+const READINGS_MAX: u32 = 20;
+
+/// Why an attempt is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReloadCause {
+    /// The process starts.
+    Start,
+    /// SIGHUP or `portcullis reload`: load even if nothing seems to have changed.
+    Request,
+    /// The watch: load only content that has not been tried yet.
+    Watch,
+}
+
+/// What came of one attempt.
+pub enum Attempt {
+    /// The content is the one in force, or the one refused last.
+    Unchanged,
+    /// Ready to come into force.
+    Prepared(Box<Prepared>, SourceDigest),
+    /// Refused; the digest is missing when the set could not be read.
+    Refused(PolicyRefused, Option<SourceDigest>),
+}
+
+/// Reads and compiles manifests off the control loop.
+#[derive(Clone)]
+pub struct Reloader {
+    source: Arc<dyn PolicySource>,
+    compatibility: Compatibility,
+    limits: Limits,
+    /// Content already tried: in force, or refused.
+    tried: Option<SourceDigest>,
+    /// Message of a failed reading already reported.
+    unreadable: Option<String>,
+}
+
+impl Reloader {
+    /// Nothing tried yet.
+    pub fn new(
+        source: Arc<dyn PolicySource>,
+        compatibility: Compatibility,
+        limits: Limits,
+    ) -> Self {
+        Reloader {
+            source,
+            compatibility,
+            limits,
+            tried: None,
+            unreadable: None,
+        }
+    }
+
+    /// What is read, for messages.
+    pub fn describe(&self) -> String {
+        self.source.describe()
+    }
+
+    /// Reads, and loads and compiles what has changed. Takes as long as it takes: not for the
+    /// control loop's own thread.
+    pub fn attempt(&self, cause: ReloadCause) -> Attempt {
+        let (files, digest) = match self.read_settled(cause) {
+            Ok(Some(read)) => read,
+            Ok(None) => return Attempt::Unchanged,
+            Err(error) if self.already_reported(cause, &error) => return Attempt::Unchanged,
+            Err(error) => return Attempt::Refused(error.into(), None),
+        };
+        match prepare(&files, &self.compatibility, &self.limits) {
+            Ok(prepared) => Attempt::Prepared(Box::new(prepared), digest),
+            Err(refused) => Attempt::Refused(refused, Some(digest)),
+        }
+    }
+
+    /// Remembers what has been tried, so that the watch does not try it again.
+    pub fn remember(&mut self, attempt: &Attempt) {
+        match attempt {
+            Attempt::Unchanged => {}
+            Attempt::Prepared(_, digest) | Attempt::Refused(_, Some(digest)) => {
+                self.tried = Some(*digest);
+                self.unreadable = None;
+            }
+            Attempt::Refused(error, None) => self.unreadable = Some(error.to_string()),
+        }
+    }
+
+    fn already_reported(&self, cause: ReloadCause, error: &ReadError) -> bool {
+        cause == ReloadCause::Watch && self.unreadable.as_deref() == Some(&error.to_string())
+    }
+
+    /// The files once they have come to rest; `None` when the watch finds nothing new.
+    #[expect(clippy::type_complexity, reason = "a pair, used once")]
+    fn read_settled(
+        &self,
+        cause: ReloadCause,
+    ) -> Result<Option<(Vec<crate::policy::SourceFile>, SourceDigest)>, ReadError> {
+        let mut files = self.source.read()?;
+        let mut digest = SourceDigest::of(&files);
+        if cause == ReloadCause::Watch && self.tried == Some(digest) && self.unreadable.is_none() {
+            return Ok(None);
+        }
+        if cause == ReloadCause::Start {
+            return Ok(Some((files, digest)));
+        }
+        for _ in 0..READINGS_MAX {
+            std::thread::sleep(SETTLE);
+            files = self.source.read()?;
+            let again = SourceDigest::of(&files);
+            if again == digest {
+                break;
+            }
+            digest = again;
+        }
+        Ok(Some((files, digest)))
+    }
+}
+
+/// Sends a message for every burst of changes below a path. The watcher stops when dropped.
+///
+/// # Errors
+/// The system has no notification to give; the caller goes on with reading once a second.
+pub fn watch(
+    path: &Path,
+) -> Result<(notify::RecommendedWatcher, mpsc::Receiver<()>), notify::Error> {
+    // One message is enough to say that something has changed.
+    let (changed, changes) = mpsc::channel(1);
+    let mut watcher = notify::recommended_watcher(move |event: Result<notify::Event, _>| {
+        let reads_only = event.as_ref().is_ok_and(|event| event.kind.is_access());
+        if !reads_only {
+            let _ = changed.try_send(());
+        }
+    })?;
+    watcher.watch(path, RecursiveMode::Recursive)?;
+    Ok((watcher, changes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::policy::PolicyDirectory;
+
+    fn reloader(directory: &Path) -> Reloader {
+        let source = Arc::new(PolicyDirectory::new(directory));
+        Reloader::new(source, Compatibility::default(), Limits::default())
+    }
+
+    #[test]
+    fn the_watch_tries_each_content_once_and_a_request_always() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("a.yaml");
+        std::fs::write(&file, "kind: [\n").unwrap();
+        let mut reloader = reloader(directory.path());
+        let first = reloader.attempt(ReloadCause::Start);
+        assert!(matches!(
+            first,
+            Attempt::Refused(PolicyRefused::Findings(_), Some(_))
+        ));
+        reloader.remember(&first);
+        assert!(matches!(
+            reloader.attempt(ReloadCause::Watch),
+            Attempt::Unchanged
+        ));
+        assert!(matches!(
+            reloader.attempt(ReloadCause::Request),
+            Attempt::Refused(..)
+        ));
+        std::fs::write(&file, "kind: [}\n").unwrap();
+        assert!(matches!(
+            reloader.attempt(ReloadCause::Watch),
+            Attempt::Refused(..)
+        ));
+    }
+
+    #[test]
+    fn a_directory_that_vanishes_is_reported_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut reloader = reloader(&directory.path().join("missing"));
+        let first = reloader.attempt(ReloadCause::Start);
+        assert!(matches!(
+            first,
+            Attempt::Refused(PolicyRefused::Read(_), None)
+        ));
+        reloader.remember(&first);
+        assert!(matches!(
+            reloader.attempt(ReloadCause::Watch),
+            Attempt::Unchanged
+        ));
+    }
+}

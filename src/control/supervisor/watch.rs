@@ -1,0 +1,110 @@
+//! Once a second: is everything still where it was put? And the workers' events.
+
+use super::Supervisor;
+use crate::control::reload::ReloadCause;
+use crate::dataplane::event::Event;
+use crate::dataplane::xdp::AttachState;
+
+/// A worker whose loop has not come round for this long is reported.
+const PULSE_LATE_MS: u64 = 1000;
+
+impl Supervisor {
+    pub(super) fn tick(&mut self) {
+        self.publisher.collect();
+        self.log_budget.refill();
+        if self.settings.policy.watch {
+            self.reload(ReloadCause::Watch, Vec::new());
+        }
+        self.check_steering();
+        self.check_workers();
+    }
+
+    /// Alarm when a steering program is not where it was put: the port may be open.
+    fn check_steering(&mut self) {
+        for (number, steering) in self.steering.iter().enumerate() {
+            let state = steering.state().unwrap_or(AttachState::Detached);
+            let alarm = (state != AttachState::Attached).then_some(state);
+            if alarm != self.steering_alarms[number] {
+                let interface = steering.interface();
+                match &alarm {
+                    Some(state) => tracing::error!(interface, ?state, "steering program lost"),
+                    None => tracing::info!(interface, "steering program attached again"),
+                }
+                self.steering_alarms[number] = alarm;
+            }
+        }
+    }
+
+    fn check_workers(&mut self) {
+        let Some(workers) = &self.workers else { return };
+        for (number, row) in workers.report.rows(self.now_us()).into_iter().enumerate() {
+            let late = row.pulse_age_ms > PULSE_LATE_MS;
+            if late != self.late_workers[number] {
+                let (core, age_ms) = (row.core, row.pulse_age_ms);
+                match late {
+                    true => tracing::error!(number, core, age_ms, "worker does not come round"),
+                    false => tracing::info!(number, core, "worker comes round again"),
+                }
+                self.late_workers[number] = late;
+            }
+        }
+    }
+
+    pub(super) fn log_events(&mut self) {
+        let Some(workers) = &self.workers else { return };
+        while let Some(event) = workers.next_event() {
+            let Event::Denied {
+                port,
+                key,
+                rule,
+                stage,
+                established,
+            } = event;
+            if !self.log_budget.take() {
+                continue;
+            }
+            let port = &self.settings.ports[port.0 as usize].name;
+            let stage = self
+                .publisher
+                .policy()
+                .and_then(|policy| policy.stages.get(stage as usize));
+            let stage = stage.map(|stage| format!("{} {}", stage.family, stage.direction));
+            let rule = self.slots.label(rule).unwrap_or("-");
+            let stage = stage.as_deref().unwrap_or("-");
+            tracing::info!(port, flow = %key, stage, rule, established, "denied");
+        }
+    }
+}
+
+/// Lines a second for one kind of event; the rest is counted.
+pub(super) struct LogBudget {
+    lines_per_second: u32,
+    left: u32,
+    suppressed: u64,
+}
+
+impl LogBudget {
+    pub(super) fn new(lines_per_second: u32) -> Self {
+        LogBudget {
+            lines_per_second,
+            left: lines_per_second,
+            suppressed: 0,
+        }
+    }
+
+    fn take(&mut self) -> bool {
+        let allowed = self.left > 0;
+        match allowed {
+            true => self.left -= 1,
+            false => self.suppressed += 1,
+        }
+        allowed
+    }
+
+    fn refill(&mut self) {
+        if self.suppressed > 0 {
+            tracing::warn!(lines = self.suppressed, "log lines suppressed");
+        }
+        (self.left, self.suppressed) = (self.lines_per_second, 0);
+    }
+}

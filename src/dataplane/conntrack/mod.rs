@@ -1,0 +1,20 @@
+//! Connection state: which packets belong to a flow that policy has already judged.
+//!
+//! ```text
+//! FlowKey ──keyed hash──▶ two buckets of eight entries ──tag equal──▶ Flow (both directions' keys)
+//! ```
+//!
+//! - [`table`]: the bounded table: find, insert, evict, expire. It knows keys and deadlines alone.
+//! - [`tcp`]: the TCP state machine.
+//! - [`timeout`]: how long a flow of each state lives.
+//!
+//! A table belongs to one worker. Everything is allocated at start.
+
+pub mod flow;
+pub mod table;
+pub mod tcp;
+pub mod timeout;
+
+pub use flow::{Flow, FlowDirection, FlowState, HopCache};
+pub use table::{FlowRef, FlowTable, InsertError};
+pub use timeout::Timeouts;

@@ -1,0 +1,217 @@
+//! Stages 4 and 5: ask policy about first packets and about flows of an older generation, then
+//! create the flow or bring it up to date.
+
+use super::{Next, Packet, PacketState, Pipeline};
+use crate::dataplane::conntrack::{Flow, FlowDirection, FlowRef, InsertError};
+use crate::dataplane::event::Event;
+use crate::dataplane::frame::FrameBuffer;
+use crate::dataplane::snapshot::{Decision, PolicySnapshot, Snapshot};
+use crate::dataplane::verdict::DropReason;
+use crate::wire::parse::TcpFlags;
+use crate::wire::{FlowKey, protocol};
+
+impl<F: FrameBuffer> Pipeline<F> {
+    /// Asks every stage about all undecided keys of the batch at once.
+    pub(super) fn classify(&mut self, snapshot: &Snapshot, batch: &[Packet<F>]) {
+        let scratch = &mut self.scratch;
+        scratch.packets.clear();
+        scratch.keys.clear();
+        scratch.decisions.clear();
+        let Some(policy) = &snapshot.policy else {
+            return;
+        };
+        for (position, packet) in batch.iter().enumerate() {
+            let key = match (packet.verdict, packet.next, packet.trace.key) {
+                (None, Next::Admit, Some(key)) => key,
+                (None, Next::Again(flow, _), _) => self.flows.get(flow).original,
+                _ => continue,
+            };
+            scratch.packets.push(position);
+            scratch.keys.push(key);
+        }
+        scratch
+            .decisions
+            .resize(scratch.keys.len(), Decision::NO_OPINION);
+        if scratch.keys.is_empty() {
+            return;
+        }
+        for (number, stage) in policy.stages.iter().enumerate() {
+            scratch.matches.clear();
+            scratch.matches.resize(scratch.keys.len(), None);
+            stage
+                .classifier
+                .classify_batch(&scratch.keys, &mut scratch.matches);
+            for (decision, matched) in scratch.decisions.iter_mut().zip(&scratch.matches) {
+                // The first denial is final; a stage behind it has not been asked.
+                if decision.allowed {
+                    decision.add(number, stage, *matched);
+                }
+            }
+        }
+    }
+
+    /// Turns the decisions into flows or drops.
+    pub(super) fn admit(&mut self, now_us: u64, snapshot: &Snapshot, batch: &mut [Packet<F>]) {
+        let Some(policy) = &snapshot.policy else {
+            return;
+        };
+        for i in 0..self.scratch.packets.len() {
+            let packet = &mut batch[self.scratch.packets[i]];
+            let decision = self.scratch.decisions[i];
+            match packet.next {
+                Next::Again(flow, direction) => {
+                    self.admit_again(policy, packet, decision, flow, direction);
+                }
+                _ => {
+                    let key = self.scratch.keys[i];
+                    self.admit_new(now_us, snapshot, policy, packet, decision, &key);
+                }
+            }
+        }
+    }
+
+    /// A flow of an older generation takes over the present verdict; a denied one stays, blocked, so
+    /// that it resumes when a later generation allows it again.
+    fn admit_again(
+        &mut self,
+        policy: &PolicySnapshot,
+        packet: &mut Packet<F>,
+        decision: Decision,
+        found: FlowRef,
+        direction: FlowDirection,
+    ) {
+        let flow = self.flows.get_mut(found);
+        // Another packet of the batch may have been first.
+        let first = flow.generation != policy.generation;
+        flow.generation = policy.generation;
+        flow.blocked = !decision.allowed;
+        flow.rules = decision.rules;
+        packet.trace.rules = decision.rules;
+        packet.trace.denied_by = decision.denied_by;
+        if first {
+            self.count_decision(&decision);
+        }
+        if !decision.allowed {
+            self.count_rules(packet);
+            if first {
+                let original = self.flows.get(found).original;
+                self.tell_denied(packet, original, &decision, true);
+            }
+            return packet.drop_for(DropReason::Policy);
+        }
+        packet.next = match packet.trace.state {
+            PacketState::Related => Next::ForwardAlone,
+            _ => Next::Forward(found, direction),
+        };
+    }
+
+    fn admit_new(
+        &mut self,
+        now_us: u64,
+        snapshot: &Snapshot,
+        policy: &PolicySnapshot,
+        packet: &mut Packet<F>,
+        decision: Decision,
+        key: &FlowKey,
+    ) {
+        let mut decision = decision;
+        let mut direction = FlowDirection::Original;
+        if !decision.allowed
+            && let Some(opposite) = self.decide_opposite(now_us, policy, packet, key)
+        {
+            (decision, direction) = (opposite, FlowDirection::Reply);
+        }
+        packet.trace.rules = decision.rules;
+        packet.trace.denied_by = decision.denied_by;
+        self.count_decision(&decision);
+        if !decision.allowed {
+            self.count_rules(packet);
+            self.tell_denied(packet, *key, &decision, false);
+            return packet.drop_for(DropReason::Policy);
+        }
+        let (Some(view), Some(reply)) = (packet.view, key.reversed()) else {
+            return packet.drop_for(DropReason::InvalidState);
+        };
+        let state = Self::first_state(&view);
+        let (original, reply) = match direction {
+            FlowDirection::Original => (*key, reply),
+            FlowDirection::Reply => (reply, *key),
+        };
+        let mut flow = Flow::new(original, reply, state, now_us);
+        flow.generation = policy.generation;
+        flow.rules = decision.rules;
+        flow.deadline_us = now_us + self.timeouts.of(key.protocol, state);
+        match self.flows.insert(flow, now_us) {
+            Ok(found) => packet.next = Next::Forward(found, direction),
+            // An earlier packet of this batch has opened the flow, from this side or the other.
+            Err(InsertError::KeyExists) => match self.flows.find(key, now_us) {
+                Some((found, direction)) => self.judge_known(snapshot, packet, found, direction),
+                None => packet.drop_for(DropReason::InvalidState),
+            },
+            Err(InsertError::TableFull) => packet.drop_for(DropReason::FlowTableFull),
+        }
+    }
+
+    /// Shortly after start, a TCP segment in mid-stream may be the answer of a flow that was open
+    /// before: it passes when the opposite direction is allowed.
+    fn decide_opposite(
+        &self,
+        now_us: u64,
+        policy: &PolicySnapshot,
+        packet: &Packet<F>,
+        key: &FlowKey,
+    ) -> Option<Decision> {
+        let view = packet.view?;
+        let in_grace = now_us < self.started_us? + self.restart_grace_us;
+        if !in_grace || key.protocol != protocol::TCP || view.tcp_flags.contains(TcpFlags::SYN) {
+            return None;
+        }
+        let opposite = policy.decide(&key.reversed()?);
+        opposite.allowed.then_some(opposite)
+    }
+
+    fn tell_denied(
+        &self,
+        packet: &Packet<F>,
+        key: FlowKey,
+        decision: &Decision,
+        established: bool,
+    ) {
+        let Some(stage) = decision.denied_by else {
+            return;
+        };
+        let rule = decision.rules[stage as usize];
+        let event = Event::Denied {
+            port: packet.port,
+            key,
+            rule,
+            stage,
+            established,
+        };
+        if !self.events.push(event) {
+            self.counters.events_lost.add(1);
+        }
+    }
+
+    fn count_decision(&self, decision: &Decision) {
+        for rule in decision
+            .rules
+            .iter()
+            .filter_map(|&slot| self.counters.rule(slot))
+        {
+            rule.decisions.add(1);
+        }
+    }
+
+    /// Counts the packet under the rules that decided its flow.
+    pub(super) fn count_rules(&self, packet: &Packet<F>) {
+        for rule in packet
+            .trace
+            .rules
+            .iter()
+            .filter_map(|&slot| self.counters.rule(slot))
+        {
+            rule.volume.count(packet.received_bytes);
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Stages 6 and 7: the way out, and the headers for it.
+
+use std::net::IpAddr;
+
+use super::track::source_is_plausible;
+use super::{Next, Packet, Pipeline};
+use crate::dataplane::conntrack::{FlowDirection, FlowRef, HopCache};
+use crate::dataplane::frame::FrameBuffer;
+use crate::dataplane::neighbour::NeighbourRequest;
+use crate::dataplane::reply::{self, ErrorKind, Replier};
+use crate::dataplane::route::{NeighbourState, RouteTarget};
+use crate::dataplane::snapshot::{Forwarding, Snapshot};
+use crate::dataplane::verdict::{DropReason, PortId, Verdict};
+use crate::wire::{Address, Family, MacAddress, PacketView, checksum, edit};
+
+/// Result of looking for a way out.
+enum Way {
+    Found(HopCache),
+    /// The neighbour is not known yet.
+    Wait(PortId, IpAddr),
+    None(DropReason, Option<ErrorKind>),
+}
+
+impl<F: FrameBuffer> Pipeline<F> {
+    pub(super) fn forward(&mut self, now_us: u64, snapshot: &Snapshot, packet: &mut Packet<F>) {
+        let Some(view) = packet.view else {
+            return packet.drop_for(DropReason::MalformedHeader);
+        };
+        let way = match (&snapshot.forwarding, packet.next) {
+            (Forwarding::Transparent(peers), next) => {
+                if let Next::Forward(flow, direction) = next {
+                    self.count_flow(packet, &view, flow, direction);
+                }
+                return self.forward_transparent(snapshot, packet, &view, peers);
+            }
+            (Forwarding::Routed, Next::Forward(flow, direction)) => {
+                if !self.arrival_is_plausible(snapshot, packet, flow, direction) {
+                    return packet.drop_for(DropReason::SpoofedSource);
+                }
+                self.count_flow(packet, &view, flow, direction);
+                self.way_of_flow(now_us, snapshot, flow, direction)
+            }
+            (Forwarding::Routed, _) => {
+                find_way(now_us, snapshot, view.key.family, view.key.destination)
+            }
+        };
+        match way {
+            Way::Found(hop) => self.send(now_us, snapshot, packet, &view, hop),
+            Way::Wait(out, next_hop) => {
+                if self.prepare(now_us, snapshot, packet, &view, out) {
+                    self.hold(now_us, packet, out, next_hop);
+                }
+            }
+            Way::None(reason, kind) => {
+                packet.drop_for(reason);
+                if let Some(kind) = kind {
+                    self.answer(now_us, snapshot, packet, kind);
+                }
+            }
+        }
+    }
+
+    /// The flow's cached way out, or a new look-up when routes have changed since.
+    fn way_of_flow(
+        &mut self,
+        now_us: u64,
+        snapshot: &Snapshot,
+        found: FlowRef,
+        direction: FlowDirection,
+    ) -> Way {
+        let flow = self.flows.get_mut(found);
+        let cached = flow.hops[direction as usize];
+        if cached.is_fresh(snapshot.routing_generation, now_us) {
+            return Way::Found(cached);
+        }
+        let key = flow.key(direction);
+        let way = find_way(now_us, snapshot, key.family, key.destination);
+        if let Way::Found(hop) = way {
+            flow.hops[direction as usize] = hop;
+        }
+        way
+    }
+
+    /// A packet of a flow must come in where the flow's packets come from; checked again only when
+    /// the port differs.
+    fn arrival_is_plausible(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: &Packet<F>,
+        found: FlowRef,
+        direction: FlowDirection,
+    ) -> bool {
+        let flow = self.flows.get_mut(found);
+        if flow.arrives[direction as usize] == Some(packet.port) {
+            return true;
+        }
+        let key = *flow.key(direction);
+        if !source_is_plausible(snapshot, packet.port, &key) {
+            return false;
+        }
+        flow.arrives[direction as usize] = Some(packet.port);
+        true
+    }
+
+    fn count_flow(
+        &mut self,
+        packet: &mut Packet<F>,
+        view: &PacketView,
+        found: FlowRef,
+        direction: FlowDirection,
+    ) {
+        let flow = self.flows.get_mut(found);
+        flow.packets[direction as usize] += 1;
+        flow.bytes[direction as usize] += view.packet_bytes() as u64;
+        packet.trace.rules = flow.rules;
+        self.count_rules(packet);
+    }
+
+    /// Rewrites the packet and addresses it to its next hop.
+    fn send(
+        &mut self,
+        now_us: u64,
+        snapshot: &Snapshot,
+        packet: &mut Packet<F>,
+        view: &PacketView,
+        hop: HopCache,
+    ) {
+        if !self.prepare(now_us, snapshot, packet, view, hop.port) {
+            return;
+        }
+        let Some(link) = snapshot.routes.link(hop.port) else {
+            return packet.drop_for(DropReason::PortDown);
+        };
+        self.send_to(packet, hop.port, hop.mac, link.mac);
+    }
+
+    /// Everything but the Ethernet addresses: size, TTL, checksums. False when the packet has been
+    /// dropped instead.
+    fn prepare(
+        &mut self,
+        now_us: u64,
+        snapshot: &Snapshot,
+        packet: &mut Packet<F>,
+        view: &PacketView,
+        out: PortId,
+    ) -> bool {
+        let Some(link) = snapshot.routes.link(out).filter(|link| link.up) else {
+            packet.drop_for(DropReason::PortDown);
+            return false;
+        };
+        if view.packet_bytes() as u32 > link.mtu_bytes {
+            let kind = ErrorKind::PacketTooBig {
+                mtu_bytes: link.mtu_bytes,
+            };
+            packet.drop_for(DropReason::PacketTooBig);
+            self.answer(now_us, snapshot, packet, kind);
+            return false;
+        }
+        let Some(frame) = &mut packet.frame else {
+            return false;
+        };
+        // Ethernet padding, and whatever else stands behind the IP packet, stays behind.
+        frame.set_len(view.packet_end as usize);
+        if checksum::complete(frame.bytes_mut(), view) {
+            self.counters.checksums_completed.add(1);
+        }
+        edit::decrement_ttl(frame.bytes_mut(), &mut { *view });
+        true
+    }
+
+    /// Last step of the routed mode.
+    pub(super) fn send_to(
+        &mut self,
+        packet: &mut Packet<F>,
+        out: PortId,
+        destination: MacAddress,
+        source: MacAddress,
+    ) {
+        let Some(frame) = &mut packet.frame else {
+            return;
+        };
+        edit::set_macs(frame.bytes_mut(), destination, source);
+        packet.verdict = Some(Verdict::Forward(out));
+    }
+
+    /// Transparent mode changes nothing but checksums that were left to a device.
+    fn forward_transparent(
+        &mut self,
+        snapshot: &Snapshot,
+        packet: &mut Packet<F>,
+        view: &PacketView,
+        peers: &[Option<PortId>],
+    ) {
+        let Some(Some(peer)) = peers.get(packet.port.0 as usize) else {
+            return packet.drop_for(DropReason::NoPeerPort);
+        };
+        let Some(link) = snapshot.routes.link(*peer).filter(|link| link.up) else {
+            return packet.drop_for(DropReason::PortDown);
+        };
+        if view.packet_bytes() as u32 > link.mtu_bytes {
+            // Without an address there is nobody to say so (a bridge's behaviour).
+            return packet.drop_for(DropReason::PacketTooBig);
+        }
+        let Some(frame) = &mut packet.frame else {
+            return;
+        };
+        if checksum::complete(frame.bytes_mut(), view) {
+            self.counters.checksums_completed.add(1);
+        }
+        packet.verdict = Some(Verdict::Forward(*peer));
+    }
+
+    /// Turns a dropped packet's frame into the ICMP error about it, where RFC 1812 §4.3.2 or
+    /// RFC 4443 §2.4 call for one and the rate limit permits.
+    pub(super) fn answer(
+        &mut self,
+        now_us: u64,
+        snapshot: &Snapshot,
+        packet: &mut Packet<F>,
+        kind: ErrorKind,
+    ) {
+        let (Some(view), Some(frame)) = (&packet.view, &mut packet.frame) else {
+            return;
+        };
+        let Some(link) = snapshot.routes.link(packet.port) else {
+            return;
+        };
+        let Some(source) = link.source_for(view.key.family) else {
+            return;
+        };
+        let Some(limiter) = self.replies.get_mut(packet.port.0 as usize) else {
+            return;
+        };
+        if !limiter.allow(now_us) {
+            self.counters.replies_limited.add(1);
+            return;
+        }
+        let replier = Replier {
+            mac: link.mac,
+            address: source,
+        };
+        if reply::icmp_error(frame, view, kind, &replier).is_ok() {
+            self.counters.replies_sent.add(1);
+            packet.reply_to = Some(packet.port);
+        }
+    }
+
+    /// Asks control to resolve a next hop. Losing the request is not fatal: the next held frame, or
+    /// the sender's next try, asks again.
+    pub(super) fn request_neighbour(&mut self, port: PortId, next_hop: IpAddr) {
+        let (family, address) = Address::from_ip(next_hop);
+        self.requests.ask(NeighbourRequest {
+            port,
+            family,
+            address,
+        });
+    }
+}
+
+/// Route and neighbour of a destination.
+fn find_way(now_us: u64, snapshot: &Snapshot, family: Family, destination: Address) -> Way {
+    let routes = &snapshot.routes;
+    let (port, gateway) = match routes.lookup(family, destination) {
+        Some(RouteTarget::Port { port, gateway }) => (port, gateway),
+        Some(RouteTarget::Local) => return Way::None(DropReason::KernelUnreachable, None),
+        Some(RouteTarget::Broadcast) => {
+            return Way::None(DropReason::MulticastDestination, None);
+        }
+        Some(RouteTarget::Blackhole) => return Way::None(DropReason::RouteRejects, None),
+        Some(RouteTarget::Unreachable) => {
+            return Way::None(DropReason::RouteRejects, Some(ErrorKind::HostUnreachable));
+        }
+        Some(RouteTarget::Prohibit) => {
+            let kind = ErrorKind::AdministrativelyProhibited;
+            return Way::None(DropReason::RouteRejects, Some(kind));
+        }
+        Some(RouteTarget::OtherDevice) => {
+            return Way::None(
+                DropReason::RouteRejects,
+                Some(ErrorKind::NetworkUnreachable),
+            );
+        }
+        None => return Way::None(DropReason::NoRoute, Some(ErrorKind::NetworkUnreachable)),
+    };
+    let next_hop = gateway.unwrap_or_else(|| destination.to_ip(family));
+    match routes.neighbour(port, next_hop) {
+        NeighbourState::Reachable(mac) => Way::Found(HopCache {
+            port,
+            mac,
+            routing_generation: snapshot.routing_generation,
+            fresh_until_us: now_us + HopCache::FRESH_US,
+        }),
+        NeighbourState::Unknown => Way::Wait(port, next_hop),
+        NeighbourState::Failed => Way::None(
+            DropReason::NeighbourUnresolved,
+            Some(ErrorKind::HostUnreachable),
+        ),
+    }
+}

@@ -1,0 +1,302 @@
+//! Stages 2 to 7: pure functions over a batch. `now` is passed in; nothing here does I/O, takes a
+//! lock, or allocates once it has been built.
+//!
+//! ```text
+//!              ┌── known flow of the current generation ──────────────┐
+//! parse ─▶ track ─▶ classify ─▶ admit ─▶ rewrite ─▶ steer ─▶ verdict  │
+//!                                          ▲                          │
+//!                                          └──────────────────────────┘
+//! ```
+//!
+//! | stage | file | question |
+//! |---|---|---|
+//! | parse | [`parse`] | is it a packet we may look at at all? |
+//! | track | [`track`] | which flow does it belong to? |
+//! | classify, admit | [`decide`] | what does policy say of a first packet? |
+//! | rewrite, steer | [`forward`] | which way out, and with which headers? |
+//!
+//! A packet that has a verdict is skipped by the stages behind.
+
+mod decide;
+mod forward;
+mod hold;
+mod parse;
+mod track;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use super::conntrack::{FlowDirection, FlowRef, FlowTable, Timeouts};
+use super::event::Events;
+use super::fragment::{FragmentLimits, FragmentTracker};
+use super::frame::{BATCH_FRAMES_MAX, FrameBuffer};
+use super::handoff::Handoff;
+use super::neighbour::NeighbourRequests;
+use super::reply::ReplyLimiter;
+use super::snapshot::{Decision, RuleSlot, STAGES_MAX, Snapshot};
+use super::statistics::WorkerCounters;
+use super::verdict::{DropReason, PortId, Verdict};
+use crate::classifier::RuleIndex;
+use crate::wire::{FlowKey, PacketView};
+use hold::HoldQueue;
+
+/// Limits and constants of one pipeline.
+#[derive(Debug, Clone)]
+pub struct PipelineOptions {
+    /// Ports of the configuration.
+    pub ports: usize,
+    /// Flows tracked at once.
+    pub flows_max: u32,
+    /// Of these, flows still unanswered.
+    pub half_open_max: u32,
+    /// Bounds of fragment tracking.
+    pub fragments: FragmentLimits,
+    /// Frames that may wait for neighbours at once.
+    pub held_frames_max: usize,
+    /// Flow timeouts.
+    pub timeouts: Timeouts,
+    /// Time after start during which a TCP segment of an unknown flow also passes when the opposite
+    /// direction would be allowed: flows of before the restart go on.
+    pub restart_grace_us: u64,
+    /// ICMP errors per second and port.
+    pub replies_per_second: u32,
+    /// ICMP errors that may be sent in one burst.
+    pub replies_burst: u32,
+    /// Random key of the hashes.
+    pub hash_key: (u64, u64),
+}
+
+/// What is told about a packet besides its verdict: for `replay`, logs and tests.
+#[derive(Debug, Clone, Copy)]
+pub struct Trace {
+    /// The packet's key, once parsed.
+    pub key: Option<FlowKey>,
+    /// Deciding rule of each stage, of this packet or of its flow.
+    pub rules: [RuleSlot; STAGES_MAX],
+    /// Stage that denied it.
+    pub denied_by: Option<u8>,
+    /// Its state as seen by connection tracking.
+    pub state: PacketState,
+}
+
+/// Relation of a packet to the tracked flows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PacketState {
+    /// Not looked up.
+    Untracked,
+    /// Opens a flow.
+    New,
+    /// Belongs to one.
+    Established,
+    /// ICMP error about one.
+    Related,
+    /// Cannot belong to any.
+    Invalid,
+}
+
+impl PacketState {
+    /// Name in `replay` and logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            PacketState::Untracked => "untracked",
+            PacketState::New => "new",
+            PacketState::Established => "established",
+            PacketState::Related => "related",
+            PacketState::Invalid => "invalid",
+        }
+    }
+}
+
+/// What the next stage has to do for an undecided packet.
+#[derive(Debug, Clone, Copy)]
+enum Next {
+    /// Parsed; not tracked yet.
+    Track,
+    /// Ask policy about a first packet; the key is the packet's own.
+    Admit,
+    /// Ask policy again about a flow of an older generation.
+    Again(FlowRef, FlowDirection),
+    /// Forward as part of this flow.
+    Forward(FlowRef, FlowDirection),
+    /// Forward without a flow: related ICMP errors, link control in transparent mode.
+    ForwardAlone,
+}
+
+/// A frame on its way through the stages.
+#[derive(Debug)]
+pub struct Packet<F> {
+    /// Port it came in on.
+    pub port: PortId,
+    /// Its memory; `None` once the pipeline holds it back.
+    pub frame: Option<F>,
+    /// `None` until decided.
+    pub verdict: Option<Verdict>,
+    /// The dropped frame has been turned into an ICMP error that leaves by this port.
+    pub reply_to: Option<PortId>,
+    /// For people.
+    pub trace: Trace,
+    /// Bytes of the frame as it came in.
+    received_bytes: usize,
+    view: Option<PacketView>,
+    next: Next,
+    /// The frame was held before and is now released, or was handed over by another worker.
+    counted: bool,
+}
+
+impl<F: FrameBuffer> Packet<F> {
+    /// A frame that has just come in.
+    pub fn new(port: PortId, frame: F) -> Self {
+        Packet {
+            port,
+            received_bytes: frame.bytes().len(),
+            frame: Some(frame),
+            verdict: None,
+            reply_to: None,
+            trace: Trace {
+                key: None,
+                rules: [RuleSlot::NONE; STAGES_MAX],
+                denied_by: None,
+                state: PacketState::Untracked,
+            },
+            view: None,
+            next: Next::Track,
+            counted: false,
+        }
+    }
+
+    /// Bytes of the frame as it came in.
+    pub fn received_bytes(&self) -> usize {
+        self.received_bytes
+    }
+
+    /// A frame that another worker has received and handed over.
+    pub fn handed_over(port: PortId, frame: F) -> Self {
+        Packet {
+            counted: true,
+            ..Packet::new(port, frame)
+        }
+    }
+
+    /// Was the frame held back in an earlier batch, or handed over? Then it has been counted as
+    /// received before.
+    pub fn was_counted(&self) -> bool {
+        self.counted
+    }
+
+    #[inline]
+    fn drop_for(&mut self, reason: DropReason) {
+        self.verdict = Some(Verdict::Drop(reason));
+    }
+}
+
+/// Keys and decisions of a batch's first packets, side by side.
+struct Scratch {
+    packets: Vec<usize>,
+    keys: Vec<FlowKey>,
+    matches: Vec<Option<RuleIndex>>,
+    decisions: Vec<Decision>,
+}
+
+/// The stages of one worker, and the state they keep between batches.
+pub struct Pipeline<F> {
+    flows: FlowTable,
+    fragments: FragmentTracker,
+    held: HoldQueue<F>,
+    replies: Vec<ReplyLimiter>,
+    timeouts: Timeouts,
+    restart_grace_us: u64,
+    started_us: Option<u64>,
+    counters: Arc<WorkerCounters>,
+    requests: NeighbourRequests,
+    events: Events,
+    handoff: Handoff,
+    scratch: Scratch,
+}
+
+impl<F: FrameBuffer> Pipeline<F> {
+    /// Allocates everything the stages will ever need.
+    pub fn new(
+        options: &PipelineOptions,
+        counters: Arc<WorkerCounters>,
+        requests: NeighbourRequests,
+        events: Events,
+        handoff: Handoff,
+    ) -> Self {
+        let limiter = ReplyLimiter::new(options.replies_per_second, options.replies_burst);
+        Pipeline {
+            flows: FlowTable::new(options.flows_max, options.half_open_max, options.hash_key),
+            fragments: FragmentTracker::new(options.fragments, options.hash_key.into()),
+            held: HoldQueue::new(options.held_frames_max),
+            replies: vec![limiter; options.ports],
+            timeouts: options.timeouts,
+            restart_grace_us: options.restart_grace_us,
+            started_us: None,
+            counters,
+            requests,
+            events,
+            handoff,
+            scratch: Scratch {
+                packets: Vec::with_capacity(BATCH_FRAMES_MAX),
+                keys: Vec::with_capacity(BATCH_FRAMES_MAX),
+                matches: Vec::with_capacity(BATCH_FRAMES_MAX),
+                decisions: Vec::with_capacity(BATCH_FRAMES_MAX),
+            },
+        }
+    }
+
+    /// Packets [`Pipeline::process`] may add to a batch: frames it has held back before.
+    pub fn released_max(&self) -> usize {
+        self.held.capacity()
+    }
+
+    /// The rings to the other workers.
+    pub fn handoff(&self) -> &Handoff {
+        &self.handoff
+    }
+
+    /// Gives every packet of the batch its verdict, and appends the frames held back earlier whose
+    /// verdict is now known. At most [`BATCH_FRAMES_MAX`] packets at a time.
+    pub fn process(&mut self, now_us: u64, snapshot: &Snapshot, batch: &mut Vec<Packet<F>>) {
+        debug_assert!(batch.len() <= BATCH_FRAMES_MAX);
+        self.started_us.get_or_insert(now_us);
+        for packet in batch.iter_mut() {
+            self.parse(now_us, snapshot, packet);
+        }
+        for packet in batch.iter_mut().filter(|packet| packet.verdict.is_none()) {
+            self.track(now_us, snapshot, packet);
+        }
+        self.classify(snapshot, batch);
+        self.admit(now_us, snapshot, batch);
+        for packet in batch.iter_mut().filter(|packet| packet.verdict.is_none()) {
+            self.forward(now_us, snapshot, packet);
+        }
+        self.release_held(now_us, snapshot, batch);
+    }
+
+    /// Housekeeping between batches: expiry in small bounded steps, gauges.
+    pub fn tick(&mut self, now_us: u64) {
+        self.flows.sweep(now_us);
+        let statistics = self.flows.statistics();
+        self.counters.flows.set(statistics.flows.into());
+        self.counters
+            .flows_unreplied
+            .set(statistics.unreplied.into());
+        self.counters.flows_created.set(statistics.created);
+        self.counters.flows_expired.set(statistics.expired);
+        self.counters.flows_evicted.set(statistics.evicted);
+        self.counters.frames_waiting.set(self.held.len() as u64);
+    }
+
+    /// Do frames wait for a neighbour? Then [`Pipeline::process`] must be called soon, with an empty
+    /// batch if need be.
+    pub fn has_held_frames(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// The flows, for listing.
+    pub fn flows(&self) -> &FlowTable {
+        &self.flows
+    }
+}

@@ -1,0 +1,179 @@
+//! Stage 2: bytes to a [`PacketView`](crate::wire::parse::PacketView), or a reason to drop them.
+
+use super::{Next, Packet, PacketState, Pipeline};
+use crate::dataplane::frame::FrameBuffer;
+use crate::dataplane::reply::ErrorKind;
+use crate::dataplane::route::PortLink;
+use crate::dataplane::snapshot::{Forwarding, Snapshot};
+use crate::dataplane::verdict::{DropReason, PortId, Verdict};
+use crate::wire::{
+    DestinationKind, PacketView, ParseError, ParseOptions, Parsed, destination_kind,
+    destination_mac, martian, parse, parse_icmp_error, protocol, source_mac,
+};
+
+impl<F: FrameBuffer> Pipeline<F> {
+    pub(super) fn parse(&mut self, now_us: u64, snapshot: &Snapshot, packet: &mut Packet<F>) {
+        let Some(frame) = &packet.frame else { return };
+        let parsed = match parse(frame.bytes(), &ParseOptions::default()) {
+            Ok(parsed) => parsed,
+            Err(error) => return packet.drop_for(drop_reason(error)),
+        };
+        if let Parsed::Ip(view) = &parsed
+            && let Some(owner) = self.other_owner(packet, view)
+        {
+            packet.trace.key = Some(view.key);
+            packet.verdict = Some(Verdict::Handoff(owner));
+            return;
+        }
+        let Some(link) = snapshot.routes.link(packet.port) else {
+            return packet.drop_for(DropReason::PortDown);
+        };
+        match &snapshot.forwarding {
+            Forwarding::Routed => self.parse_routed(now_us, snapshot, link, packet, parsed),
+            Forwarding::Transparent(peers) => parse_transparent(peers, packet, parsed),
+        }
+    }
+
+    /// The worker a packet belongs to, when it is another: by its own addresses, or for an ICMP error
+    /// by those of the packet it quotes, so that it meets the flow it is about.
+    fn other_owner(&self, packet: &Packet<F>, view: &PacketView) -> Option<u8> {
+        if packet.was_counted() {
+            return None;
+        }
+        match packet.frame.as_ref().filter(|_| view.is_icmp_error()) {
+            Some(frame) => match parse_icmp_error(frame.bytes(), view) {
+                Ok(inner) => self.handoff.owner(&inner.key),
+                Err(_) => None,
+            },
+            None => self.handoff.owner(&view.key),
+        }
+    }
+
+    /// A station of its own: frames must be addressed to it.
+    fn parse_routed(
+        &mut self,
+        now_us: u64,
+        snapshot: &Snapshot,
+        link: &PortLink,
+        packet: &mut Packet<F>,
+        parsed: Parsed,
+    ) {
+        let view = match parsed {
+            // The kernel answers and learns (the steering program has passed it on already).
+            Parsed::Arp(_) => {
+                packet.verdict = Some(Verdict::Kernel);
+                return;
+            }
+            Parsed::Ip(view) => view,
+        };
+        packet.trace.key = Some(view.key);
+        packet.view = Some(view);
+        if view.vlan.is_some() {
+            return packet.drop_for(DropReason::UnexpectedVlan);
+        }
+        let Some(frame) = &packet.frame else { return };
+        let destination = destination_mac(frame.bytes());
+        let source = source_mac(frame.bytes());
+        if source.is_group() || source.is_zero() {
+            return packet.drop_for(DropReason::BadSourceMac);
+        }
+        if is_link_control(&view) {
+            packet.verdict = Some(Verdict::Kernel);
+            return;
+        }
+        if destination_kind(view.key.family, view.key.destination) != DestinationKind::Unicast {
+            return packet.drop_for(DropReason::MulticastDestination);
+        }
+        if martian(&view.key).is_some() {
+            return packet.drop_for(DropReason::MartianAddress);
+        }
+        if destination.is_group() {
+            // A unicast packet in a broadcast frame is never forwarded (RFC 1812 §5.3.4).
+            return packet.drop_for(DropReason::MulticastDestination);
+        }
+        if destination != link.mac {
+            return packet.drop_for(DropReason::NotForThisStation);
+        }
+        if view.ttl <= 1 && !self.is_local(snapshot, &view) {
+            packet.drop_for(DropReason::TtlExceeded);
+            self.answer(now_us, snapshot, packet, ErrorKind::TimeExceeded);
+        }
+    }
+}
+
+/// A wire with a filter in it: every frame goes to the other port, link control without a question.
+fn parse_transparent<F: FrameBuffer>(
+    peers: &[Option<PortId>],
+    packet: &mut Packet<F>,
+    parsed: Parsed,
+) {
+    let Some(Some(peer)) = peers.get(packet.port.0 as usize) else {
+        return packet.drop_for(DropReason::NoPeerPort);
+    };
+    match parsed {
+        Parsed::Arp(_) => packet.verdict = Some(Verdict::Forward(*peer)),
+        Parsed::Ip(view) => {
+            packet.trace.key = Some(view.key);
+            packet.view = Some(view);
+            if is_link_control(&view) {
+                packet.trace.state = PacketState::Untracked;
+                packet.next = Next::ForwardAlone;
+                packet.verdict = Some(Verdict::Forward(*peer));
+            }
+        }
+    }
+}
+
+/// Neighbour and router discovery, redirects, multicast listener discovery: what keeps an IPv6 link
+/// alive. Never leaves the link: hop limit 255 or a link-local scope proves that it came from there
+/// (RFC 4861 §6.1, 7.1, 8.1; RFC 2710 §3).
+fn is_link_control(view: &PacketView) -> bool {
+    if view.key.protocol != protocol::ICMPV6 || !view.key.is_icmp() || view.fragment.is_some() {
+        return false;
+    }
+    match (view.key.destination_port >> 8) as u8 {
+        protocol::ICMPV6_ROUTER_SOLICITATION..=protocol::ICMPV6_REDIRECT => view.ttl == 255,
+        protocol::ICMPV6_MLD_QUERY..=protocol::ICMPV6_MLD_DONE | protocol::ICMPV6_MLD2_REPORT => {
+            view.ttl == 1
+        }
+        _ => false,
+    }
+}
+
+/// The counter a parse error belongs to.
+fn drop_reason(error: ParseError) -> DropReason {
+    match error {
+        ParseError::EthernetTruncated
+        | ParseError::ArpTruncated
+        | ParseError::Ipv4Truncated
+        | ParseError::Ipv4TotalLength
+        | ParseError::Ipv6Truncated
+        | ParseError::Ipv6PayloadLength
+        | ParseError::TransportTruncated => DropReason::Truncated,
+        ParseError::UnknownEtherType(_) => DropReason::UnknownEtherType,
+        ParseError::TooManyVlanTags => DropReason::UnexpectedVlan,
+        ParseError::Ipv4Checksum => DropReason::BadHeaderChecksum,
+        ParseError::Ipv4SourceRoute => DropReason::IpOptions,
+        ParseError::ExtensionTruncated
+        | ParseError::ExtensionsTooLong
+        | ParseError::ExtensionOrder
+        | ParseError::HopByHopOption
+        | ParseError::DestinationOption
+        | ParseError::RoutingHeaderType0 => DropReason::ExtensionHeaders,
+        ParseError::TinyFragment => DropReason::TinyFragment,
+        ParseError::ArpNotIpv4
+        | ParseError::Ipv4Version
+        | ParseError::Ipv4HeaderLength
+        | ParseError::Ipv4Options
+        | ParseError::Ipv6Version
+        | ParseError::Ipv6Jumbogram
+        | ParseError::FragmentLength
+        | ParseError::FragmentTooLong
+        | ParseError::TcpDataOffset
+        | ParseError::UdpLength
+        | ParseError::UdpLiteCoverage
+        | ParseError::SctpChunk
+        | ParseError::DccpDataOffset
+        | ParseError::NotIcmpError => DropReason::MalformedHeader,
+    }
+}

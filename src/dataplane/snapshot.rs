@@ -1,0 +1,142 @@
+//! What the data plane knows of policy and routing at one moment: immutable, shared by all workers,
+//! replaced by one pointer swap.
+
+use std::sync::Arc;
+
+use super::route::RouteTable;
+use super::verdict::PortId;
+use crate::classifier::{Classify, RuleIndex, RuleVerdict};
+use crate::wire::FlowKey;
+
+/// Counter slot of a rule. A rule keeps its slot across reloads, so its counters go on counting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RuleSlot(pub u32);
+
+impl RuleSlot {
+    /// No rule.
+    pub const NONE: RuleSlot = RuleSlot(u32::MAX);
+
+    /// Does it name a rule?
+    #[inline]
+    pub fn is_some(self) -> bool {
+        self != Self::NONE
+    }
+}
+
+/// What the pipeline needs of one compiled rule.
+#[derive(Debug, Clone, Copy)]
+pub struct StageRule {
+    /// What the rule says.
+    pub verdict: RuleVerdict,
+    /// Where its counters are.
+    pub slot: RuleSlot,
+}
+
+/// One evaluation step: a compiled classifier and its rules by [`RuleIndex`].
+pub struct Stage {
+    /// Short name of the policy family: `NP`.
+    pub family: &'static str,
+    /// `egress` (asked on behalf of the source) or `ingress` (of the destination).
+    pub direction: &'static str,
+    /// The compiled rules; no match means no opinion.
+    pub classifier: Arc<dyn Classify>,
+    /// By [`RuleIndex`].
+    pub rules: Vec<StageRule>,
+}
+
+/// Stages a snapshot may have; a flow remembers the deciding rule of each.
+pub const STAGES_MAX: usize = 2;
+
+/// Outcome of asking all stages about one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// Does every stage let it pass?
+    pub allowed: bool,
+    /// Stage that denied it, when one did.
+    pub denied_by: Option<u8>,
+    /// Deciding rule of each stage asked.
+    pub rules: [RuleSlot; STAGES_MAX],
+}
+
+impl Decision {
+    /// Nothing has had an opinion yet.
+    pub const NO_OPINION: Decision = Decision {
+        allowed: true,
+        denied_by: None,
+        rules: [RuleSlot::NONE; STAGES_MAX],
+    };
+}
+
+/// The compiled policies of one generation.
+pub struct PolicySnapshot {
+    /// Counts complete loads from 1.
+    pub generation: u32,
+    /// Asked in this order; the first denial is final.
+    pub stages: Vec<Stage>,
+}
+
+impl PolicySnapshot {
+    /// Asks every stage about one key.
+    pub fn decide(&self, key: &FlowKey) -> Decision {
+        let mut decision = Decision::NO_OPINION;
+        for (number, stage) in self.stages.iter().enumerate() {
+            decision.add(number, stage, stage.classifier.classify(key));
+            if !decision.allowed {
+                break;
+            }
+        }
+        decision
+    }
+}
+
+impl Decision {
+    /// Adds one stage's answer. Stages behind a denial must not be added.
+    #[inline]
+    pub fn add(&mut self, number: usize, stage: &Stage, matched: Option<RuleIndex>) {
+        let Some(index) = matched else { return };
+        let rule = stage.rules[index.0 as usize];
+        self.rules[number] = rule.slot;
+        if rule.verdict == RuleVerdict::Deny {
+            self.allowed = false;
+            self.denied_by = Some(number as u8);
+        }
+    }
+}
+
+/// How frames find their way out.
+#[derive(Debug, Clone)]
+pub enum Forwarding {
+    /// By destination address and the kernel's routes.
+    Routed,
+    /// Out of the other port of a pair, unchanged: `peers[port]`.
+    Transparent(Vec<Option<PortId>>),
+}
+
+/// How a source address is checked against the routes (RFC 3704).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceCheck {
+    /// The route back leaves by the port the packet came in on (§2.2).
+    Strict,
+    /// There is a route back (§2.4).
+    Loose,
+    /// Not at all.
+    Off,
+}
+
+/// Everything a worker reads per batch.
+pub struct Snapshot {
+    /// `None` until the first complete load: closed.
+    pub policy: Option<Arc<PolicySnapshot>>,
+    /// Are established flows asked again after a policy change?
+    pub reevaluate_established: bool,
+    /// Are packets in state INVALID judged as new instead of dropped?
+    pub evaluate_invalid: bool,
+    /// How frames find their way out.
+    pub forwarding: Forwarding,
+    /// Source address check of the routed mode.
+    pub source_check: SourceCheck,
+    /// Counts changes of `routes` from 1.
+    pub routing_generation: u32,
+    /// Links, routes, neighbours.
+    pub routes: Arc<RouteTable>,
+}

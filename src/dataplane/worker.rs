@@ -1,0 +1,237 @@
+//! Stages 1 and 8, and the loop around all eight: one thread, its rings, its pipeline.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use arc_swap::{ArcSwap, Cache};
+
+use super::frame::{BATCH_FRAMES_MAX, FrameBuffer, FrameIo, Received};
+use super::handoff::Handoff;
+use super::pipeline::{Packet, Pipeline};
+use super::snapshot::Snapshot;
+use super::statistics::WorkerCounters;
+use super::verdict::{DropReason, PortId, Verdict};
+
+/// What a worker without frames does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitStrategy {
+    /// Sleeps in the kernel until a frame comes.
+    Sleep,
+    /// Asks again at once.
+    BusyPoll,
+}
+
+/// Rounds without a frame before a worker goes to sleep: a sleep and a wake-up cost more than these.
+const IDLE_ROUNDS: u32 = 64;
+/// Rounds between two calls of `maintain` while there is always something to do.
+const MAINTAIN_ROUNDS: u32 = 1024;
+/// Longest sleep: bounds how late a stop request, a new snapshot or an expiry is noticed.
+const SLEEP_MS: u32 = 20;
+/// Sleep while frames wait for a neighbour, whose resolution arrives as a snapshot.
+const SLEEP_HELD_MS: u32 = 1;
+
+/// A worker: the frames of its rings through its pipeline.
+pub struct Worker<I: FrameIo> {
+    io: I,
+    pipeline: Pipeline<I::Frame>,
+    snapshot: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+    counters: Arc<WorkerCounters>,
+    wait: WaitStrategy,
+    received: Vec<Received<I::Frame>>,
+    batch: Vec<Packet<I::Frame>>,
+}
+
+impl<I: FrameIo> Worker<I> {
+    /// Puts a worker together; nothing is allocated after this.
+    pub fn new(
+        io: I,
+        pipeline: Pipeline<I::Frame>,
+        snapshot: Arc<ArcSwap<Snapshot>>,
+        counters: Arc<WorkerCounters>,
+        wait: WaitStrategy,
+    ) -> Self {
+        let batch = Vec::with_capacity(BATCH_FRAMES_MAX + pipeline.released_max());
+        Worker {
+            io,
+            pipeline,
+            snapshot: Cache::new(snapshot),
+            counters,
+            wait,
+            received: Vec::with_capacity(BATCH_FRAMES_MAX),
+            batch,
+        }
+    }
+
+    /// Forwards until `stop` is set. The clock counts microseconds from `start`, which all workers
+    /// and control share. `maintain` is called now and then, between two batches, for what only the
+    /// backend knows (a port that came back).
+    pub fn run(&mut self, start: Instant, stop: &AtomicBool, mut maintain: impl FnMut(&mut I)) {
+        let mut idle_rounds = 0;
+        let mut rounds: u32 = 0;
+        while !stop.load(Ordering::Relaxed) {
+            let now_us = start.elapsed().as_micros() as u64;
+            self.counters.pulse_us.set(now_us);
+            rounds = rounds.wrapping_add(1);
+            if idle_rounds > 0 || rounds.is_multiple_of(MAINTAIN_ROUNDS) {
+                maintain(&mut self.io);
+            }
+            if self.round(now_us) {
+                idle_rounds = 0;
+                continue;
+            }
+            idle_rounds += 1;
+            if idle_rounds > IDLE_ROUNDS && self.wait == WaitStrategy::Sleep {
+                let held = self.pipeline.has_held_frames();
+                self.io.wait(if held { SLEEP_HELD_MS } else { SLEEP_MS });
+            }
+        }
+        self.io.flush();
+    }
+
+    /// One batch through all stages. False when there was nothing to do.
+    pub fn round(&mut self, now_us: u64) -> bool {
+        self.io.receive(&mut self.received);
+        let busy = !self.received.is_empty();
+        self.batch.extend(
+            self.received
+                .drain(..)
+                .map(|r| Packet::new(r.port, r.frame)),
+        );
+        let busy = self.receive_handed_over() || busy;
+        if busy || self.pipeline.has_held_frames() {
+            let snapshot = self.snapshot.load();
+            self.pipeline.process(now_us, snapshot, &mut self.batch);
+            let handoff = self.pipeline.handoff();
+            transmit(&mut self.io, &self.counters, handoff, &mut self.batch);
+        }
+        if busy {
+            self.counters.batches.add(1);
+        }
+        self.io.flush();
+        self.pipeline.tick(now_us);
+        busy
+    }
+
+    /// Takes frames that other workers have received for this one, as far as the batch has room.
+    fn receive_handed_over(&mut self) -> bool {
+        let mut any = false;
+        while self.batch.len() < BATCH_FRAMES_MAX {
+            let Worker {
+                io,
+                pipeline,
+                batch,
+                counters,
+                ..
+            } = self;
+            let taken = pipeline.handoff().take(|port, bytes| match io.allocate() {
+                Some(mut frame) if bytes.len() <= frame.capacity() => {
+                    frame.set_len(bytes.len());
+                    frame.bytes_mut().copy_from_slice(bytes);
+                    batch.push(Packet::handed_over(port, frame));
+                }
+                Some(frame) => {
+                    counters.dropped(DropReason::HandoffFull, bytes.len());
+                    io.recycle(frame);
+                }
+                None => counters.dropped(DropReason::HandoffFull, bytes.len()),
+            });
+            if taken.is_none() {
+                break;
+            }
+            any = true;
+        }
+        any
+    }
+
+    /// The frames' source and sink.
+    pub fn io_mut(&mut self) -> &mut I {
+        &mut self.io
+    }
+
+    /// The stages.
+    pub fn pipeline(&self) -> &Pipeline<I::Frame> {
+        &self.pipeline
+    }
+}
+
+/// Stage 8: sends or recycles every frame of the batch, and counts every packet once.
+pub fn transmit<I: FrameIo>(
+    io: &mut I,
+    counters: &WorkerCounters,
+    handoff: &Handoff,
+    batch: &mut Vec<Packet<I::Frame>>,
+) {
+    for mut packet in batch.drain(..) {
+        let bytes = packet.received_bytes();
+        if !packet.was_counted()
+            && let Some(port) = counters.port(packet.port)
+        {
+            port.received.count(bytes);
+        }
+        let frame = packet.frame.take();
+        match packet.verdict {
+            Some(Verdict::Forward(port)) => match send(io, counters, port, frame) {
+                true => counters.forwarded.count(bytes),
+                false => counters.dropped(DropReason::TransmitFull, bytes),
+            },
+            Some(Verdict::Drop(reason)) => {
+                counters.dropped(reason, bytes);
+                match (packet.reply_to, frame) {
+                    // The sender does without the ICMP error when the ring is full.
+                    (Some(port), frame) => _ = send(io, counters, port, frame),
+                    (None, Some(frame)) => io.recycle(frame),
+                    (None, None) => {}
+                }
+            }
+            Some(Verdict::Hold) => counters.held.count(bytes),
+            Some(Verdict::Handoff(worker)) => {
+                let given = frame
+                    .as_ref()
+                    .is_some_and(|frame| handoff.give(worker, packet.port, frame.bytes()));
+                match given {
+                    true => counters.handed_off.count(bytes),
+                    false => counters.dropped(DropReason::HandoffFull, bytes),
+                }
+                frame.into_iter().for_each(|frame| io.recycle(frame));
+            }
+            Some(other) => {
+                let kernel = other == Verdict::Kernel;
+                let volume = if kernel {
+                    &counters.kernel
+                } else {
+                    &counters.local
+                };
+                volume.count(bytes);
+                frame.into_iter().for_each(|frame| io.recycle(frame));
+            }
+            None => {
+                debug_assert!(false, "a packet left the pipeline without a verdict");
+                frame.into_iter().for_each(|frame| io.recycle(frame));
+            }
+        }
+    }
+}
+
+/// Queues a frame; one the port cannot take goes back to the pool.
+fn send<I: FrameIo>(
+    io: &mut I,
+    counters: &WorkerCounters,
+    port: PortId,
+    frame: Option<I::Frame>,
+) -> bool {
+    let Some(frame) = frame else { return false };
+    let bytes = frame.bytes().len();
+    match io.transmit(port, frame) {
+        Ok(()) => {
+            if let Some(port) = counters.port(port) {
+                port.sent.count(bytes);
+            }
+            true
+        }
+        Err(frame) => {
+            io.recycle(frame);
+            false
+        }
+    }
+}

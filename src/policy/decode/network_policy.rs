@@ -1,0 +1,483 @@
+//! NetworkPolicy: decoding, defaulting and `ValidateNetworkPolicy`
+//! (`pkg/apis/networking/validation`).
+
+use ipnet::IpNet;
+
+use super::super::Direction;
+use super::super::document::{Field, Node, Position, Value};
+use super::super::network_policy::{
+    NetworkPolicy, Peer, PeerKind, PolicyPort, PolicyRule, PortMatch,
+};
+use super::super::selector::LabelSelector;
+use super::meta::Metadata;
+use super::{Path, Reader, Severity, selector, words};
+use crate::wire::protocol;
+
+/// Decodes a policy. When it has errors the result is incomplete.
+pub fn decode(reader: &mut Reader, fields: &[Field], metadata: Metadata) -> NetworkPolicy {
+    let mut policy = NetworkPolicy {
+        namespace: metadata.namespace,
+        name: metadata.name,
+        pod_selector: LabelSelector::default(),
+        isolates_ingress: true,
+        isolates_egress: false,
+        ingress: Vec::new(),
+        egress: Vec::new(),
+        source: reader.source(metadata.position),
+    };
+    let known = ["apiVersion", "kind", "metadata", "spec", "status"];
+    for field in fields {
+        match &*field.key {
+            "spec" => spec(reader, field, &mut policy),
+            key if known.contains(&key) => {}
+            _ => reader.unknown_field(Severity::Error, field, &Path::ROOT, &known),
+        }
+    }
+    policy
+}
+
+fn spec(reader: &mut Reader, field: &Field, policy: &mut NetworkPolicy) {
+    let path = Path::ROOT.field("spec");
+    let owner = "NetworkPolicySpec";
+    let fields = reader.mapping(&field.node, &path, "NetworkPolicy", owner_type(owner));
+    let fields = fields.unwrap_or_default();
+    let known = ["egress", "ingress", "podSelector", "policyTypes"];
+    let mut types = None;
+    for field in fields {
+        let node = &field.node;
+        let child = path.field(&field.key);
+        match &*field.key {
+            "podSelector" => policy.pod_selector = selector::decode(reader, node, &child, owner),
+            "ingress" => policy.ingress = rules(reader, node, &child, Direction::Ingress),
+            "egress" => policy.egress = rules(reader, node, &child, Direction::Egress),
+            "policyTypes" => types = policy_types(reader, node, &child),
+            _ => reader.unknown_field(Severity::Error, field, &path, &known),
+        }
+    }
+    // Absent and empty are the same: a policy is about ingress, and about egress when it has rules
+    // for it (SetDefaults_NetworkPolicy).
+    let types = types.unwrap_or([true, !policy.egress.is_empty()]);
+    [policy.isolates_ingress, policy.isolates_egress] = types;
+    for direction in [Direction::Ingress, Direction::Egress] {
+        let name = field_of(direction);
+        let field = fields.iter().find(|field| &*field.key == name);
+        if let Some(field) = field.filter(|_| !policy.rules(direction).is_empty())
+            && !policy.isolates(direction)
+        {
+            let message = format!(
+                "no effect: policyTypes does not list \"{}\", so these rules are not enforced",
+                type_of(direction)
+            );
+            reader.warn(
+                "inert-rules",
+                field.key_position,
+                &path.field(name),
+                message,
+            );
+        }
+    }
+}
+
+/// `[ingress, egress]`, or `None` for an absent or empty list.
+fn policy_types(reader: &mut Reader, node: &Node, path: &Path) -> Option<[bool; 2]> {
+    let owner = "NetworkPolicySpec";
+    let items = reader.sequence(node, path, owner, "[]v1.PolicyType");
+    let mut types = [false, false];
+    let mut texts = Vec::new();
+    // What a wrong list means is unknown; then nothing is said of rules it makes inert.
+    let unknown = Some([true, true]);
+    let mark = reader.mark();
+    for (index, item) in items.iter().enumerate() {
+        let path = path.index(index);
+        let text = reader.string(item, &path, owner, "v1.PolicyType");
+        texts.push(text.unwrap_or_default());
+    }
+    if reader.failed_since(mark) {
+        return unknown;
+    }
+    if items.len() > 2 {
+        let texts: Vec<_> = texts.iter().map(|text| words::quote(text)).collect();
+        let value = format!("[]networking.PolicyType{{{}}}", texts.join(", "));
+        let detail = "may not specify more than two policyTypes";
+        reader.invalid(node.position, path, value, detail);
+        return unknown;
+    }
+    for (index, text) in texts.iter().enumerate() {
+        match *text {
+            "Ingress" => types[0] = true,
+            "Egress" => types[1] = true,
+            other => {
+                let position = items[index].position;
+                reader.unsupported(position, &path.index(index), other, &["Ingress", "Egress"]);
+            }
+        }
+    }
+    if reader.failed_since(mark) {
+        return unknown;
+    }
+    (!items.is_empty()).then_some(types)
+}
+
+fn rules(reader: &mut Reader, node: &Node, path: &Path, direction: Direction) -> Vec<PolicyRule> {
+    let rule_type = match direction {
+        Direction::Ingress => "NetworkPolicyIngressRule",
+        Direction::Egress => "NetworkPolicyEgressRule",
+    };
+    let wanted = format!("[]{}", owner_type(rule_type));
+    let items = reader.sequence(node, path, "NetworkPolicySpec", &wanted);
+    let mut rules = Vec::with_capacity(items.len());
+    for (index, item) in items.iter().enumerate() {
+        let path = path.index(index);
+        warn_if_null(reader, item, &path, "a rule that allows everything");
+        rules.push(rule(reader, item, &path, direction, rule_type));
+    }
+    rules
+}
+
+fn rule(
+    reader: &mut Reader,
+    node: &Node,
+    path: &Path,
+    direction: Direction,
+    owner: &str,
+) -> PolicyRule {
+    let mut rule = PolicyRule {
+        position: node.position,
+        peers: Vec::new(),
+        ports: Vec::new(),
+    };
+    let peers = match direction {
+        Direction::Ingress => "from",
+        Direction::Egress => "to",
+    };
+    let fields = reader.mapping(node, path, "NetworkPolicySpec", owner_type(owner));
+    for field in fields.unwrap_or_default() {
+        let child = path.field(&field.key);
+        match &*field.key {
+            "ports" => {
+                let wanted = "[]v1.NetworkPolicyPort";
+                let items = reader.sequence(&field.node, &child, owner, wanted);
+                for (index, item) in items.iter().enumerate() {
+                    let child = child.index(index);
+                    warn_if_null(reader, item, &child, "every TCP port");
+                    rule.ports.extend(port(reader, item, &child, owner));
+                }
+            }
+            key if key == peers => {
+                let wanted = "[]v1.NetworkPolicyPeer";
+                let items = reader.sequence(&field.node, &child, owner, wanted);
+                for (index, item) in items.iter().enumerate() {
+                    rule.peers
+                        .extend(peer(reader, item, &child.index(index), owner));
+                }
+            }
+            _ => reader.unknown_field(Severity::Error, field, path, &[peers, "ports"]),
+        }
+    }
+    rule
+}
+
+fn warn_if_null(reader: &mut Reader, item: &Node, path: &Path, meaning: &str) {
+    if item.value == Value::Null {
+        let message = format!("an empty list item means {{}}: {meaning}");
+        reader.warn("null-item", item.position, path, message);
+    }
+}
+
+/// What `port` says.
+enum PortValue {
+    Absent,
+    Number(i32),
+    Name(String),
+    /// Reported already.
+    Broken,
+}
+
+fn port(reader: &mut Reader, node: &Node, path: &Path, owner: &str) -> Option<PolicyPort> {
+    let fields = reader.mapping(node, path, owner, "v1.NetworkPolicyPort")?;
+    let owner = "NetworkPolicyPort";
+    let mut number = Some(protocol::TCP);
+    let mut value = PortValue::Absent;
+    let mut value_position = node.position;
+    let mut end = None;
+    for field in fields {
+        let child = path.field(&field.key);
+        match &*field.key {
+            "protocol" => number = transport(reader, &field.node, &child, owner),
+            "port" => {
+                value = port_value(reader, &field.node, &child);
+                value_position = field.node.position;
+            }
+            "endPort" => {
+                let found = reader.integer(&field.node, &child, owner);
+                end = found.map(|found| (found, field.node.position));
+            }
+            _ => {
+                let known = ["endPort", "port", "protocol"];
+                reader.unknown_field(Severity::Error, field, path, &known);
+            }
+        }
+    }
+    let ports = port_match(reader, value, value_position, end, path)?;
+    Some(PolicyPort {
+        position: node.position,
+        protocol: number?,
+        ports,
+    })
+}
+
+/// The protocol number; TCP for null.
+fn transport(reader: &mut Reader, node: &Node, path: &Path, owner: &str) -> Option<u8> {
+    let mark = reader.mark();
+    match reader.string(node, path, owner, "v1.Protocol") {
+        Some("TCP") => Some(protocol::TCP),
+        Some("UDP") => Some(protocol::UDP),
+        Some("SCTP") => Some(protocol::SCTP),
+        Some(other) => {
+            reader.unsupported(node.position, path, other, &["TCP", "UDP", "SCTP"]);
+            None
+        }
+        None => (!reader.failed_since(mark)).then_some(protocol::TCP),
+    }
+}
+
+/// An `intstr.IntOrString`.
+fn port_value(reader: &mut Reader, node: &Node, path: &Path) -> PortValue {
+    match &node.value {
+        Value::Null => PortValue::Absent,
+        Value::String(name) => PortValue::Name(name.to_string()),
+        Value::Number(text) if super::is_octal_looking(text) => {
+            reader.octal_looking(node.position, path, text);
+            PortValue::Broken
+        }
+        Value::Number(text) if super::parse_integer(text).is_some() => {
+            super::parse_integer(text).map_or(PortValue::Broken, PortValue::Number)
+        }
+        _ => {
+            let found = match &node.value {
+                Value::Number(text) => format!("number {text}"),
+                _ => node.type_name().to_owned(),
+            };
+            let message = format!("json: cannot unmarshal {found} into Go value of type int32");
+            reader.wrong_types += 1;
+            reader.error("wrong-type", node.position, path, message);
+            PortValue::Broken
+        }
+    }
+}
+
+fn port_match(
+    reader: &mut Reader,
+    value: PortValue,
+    value_position: Position,
+    end: Option<(i32, Position)>,
+    parent: &Path,
+) -> Option<PortMatch> {
+    let path = parent.field("port");
+    let end_path = parent.field("endPort");
+    let end_problem = |reader: &mut Reader, detail| {
+        if let Some((end, position)) = end {
+            reader.invalid(position, &end_path, end, detail);
+        }
+    };
+    match value {
+        PortValue::Absent => {
+            end_problem(reader, "may not be specified when `port` is not specified");
+            Some(PortMatch::Any)
+        }
+        PortValue::Name(name) => {
+            end_problem(reader, "may not be specified when `port` is non-numeric");
+            for problem in words::port_name_problems(&name) {
+                reader.invalid_text(value_position, &path, &name, &problem);
+            }
+            Some(PortMatch::Named(name))
+        }
+        PortValue::Number(number) => {
+            let first = words::port_number(number);
+            if let Err(problem) = first {
+                reader.invalid(value_position, &path, number, problem);
+            }
+            let mut last = first;
+            if let Some((end, position)) = end {
+                if end < number {
+                    let detail = "must be greater than or equal to `port`";
+                    reader.invalid(position, &end_path, end, detail);
+                }
+                last = words::port_number(end);
+                if let Err(problem) = last {
+                    reader.invalid(position, &end_path, end, problem);
+                }
+            }
+            let (first, last) = (first.ok()?, last.ok()?);
+            Some(PortMatch::Range { first, last })
+        }
+        PortValue::Broken => None,
+    }
+}
+
+fn peer(reader: &mut Reader, node: &Node, path: &Path, owner: &str) -> Option<Peer> {
+    let fields = reader.mapping(node, path, owner, "v1.NetworkPolicyPeer")?;
+    let owner = "NetworkPolicyPeer";
+    let (mut pods, mut namespaces, mut block) = (None, None, None);
+    let mut blocks = 0;
+    for field in fields {
+        let child = path.field(&field.key);
+        // A null selector or block is one that is not specified; `{}` is the one that selects all.
+        let given = field.node.value != Value::Null;
+        match &*field.key {
+            "podSelector" if given => {
+                pods = Some(selector::decode(reader, &field.node, &child, owner));
+            }
+            "namespaceSelector" if given => {
+                namespaces = Some(selector::decode(reader, &field.node, &child, owner));
+            }
+            "ipBlock" if given => {
+                blocks += 1;
+                block = ip_block(reader, &field.node, &child, owner);
+            }
+            "podSelector" | "namespaceSelector" | "ipBlock" => {}
+            _ => {
+                let known = ["ipBlock", "namespaceSelector", "podSelector"];
+                reader.unknown_field(Severity::Error, field, path, &known);
+            }
+        }
+    }
+    let selectors = pods.is_some() || namespaces.is_some();
+    let kind = match (blocks, selectors) {
+        (0, false) => {
+            reader.required(node.position, path, "must specify a peer");
+            return None;
+        }
+        (0, true) => PeerKind::Pods { namespaces, pods },
+        (_, false) => block?,
+        (_, true) => {
+            let detail = "may not specify both ipBlock and another peer";
+            reader.forbidden(node.position, path, detail);
+            return None;
+        }
+    };
+    Some(Peer {
+        position: node.position,
+        kind,
+    })
+}
+
+fn ip_block(reader: &mut Reader, node: &Node, path: &Path, owner: &str) -> Option<PeerKind> {
+    let fields = reader.mapping(node, path, owner, "v1.IPBlock")?;
+    let owner = "IPBlock";
+    let wrong_types = reader.wrong_types;
+    let mut cidr = ("", node.position);
+    let mut cidr_is_text = true;
+    let mut except = Vec::new();
+    for field in fields {
+        let child = path.field(&field.key);
+        match &*field.key {
+            "cidr" => {
+                let text = reader.string(&field.node, &child, owner, "string");
+                cidr = (text.unwrap_or_default(), field.node.position);
+                cidr_is_text = reader.wrong_types == wrong_types;
+            }
+            "except" => {
+                let items = reader.sequence(&field.node, &child, owner, "[]string");
+                except = exceptions(reader, items, &child);
+            }
+            _ => reader.unknown_field(Severity::Error, field, path, &["cidr", "except"]),
+        }
+    }
+    let (text, position) = cidr;
+    if !cidr_is_text {
+        return None;
+    }
+    if text.is_empty() {
+        reader.required(position, &path.field("cidr"), "");
+        return None;
+    }
+    let cidr = block(reader, position, &path.field("cidr"), text)?;
+    let except_path = path.field("except");
+    for exception in &except {
+        let within = cidr.contains(&exception.block);
+        if !within || cidr.prefix_len() >= exception.block.prefix_len() {
+            let path = except_path.index(exception.index);
+            let detail = "must be a strict subset of `cidr`";
+            reader.invalid_text(exception.node.position, &path, exception.text, detail);
+        }
+    }
+    let except = except.iter().map(|exception| exception.block).collect();
+    Some(PeerKind::IpBlock { cidr, except })
+}
+
+/// One of `except` that is a CIDR.
+struct Exception<'n> {
+    block: IpNet,
+    text: &'n str,
+    node: &'n Node,
+    index: usize,
+}
+
+fn exceptions<'n>(reader: &mut Reader, items: &'n [Node], path: &Path) -> Vec<Exception<'n>> {
+    let mut exceptions = Vec::new();
+    for (index, node) in items.iter().enumerate() {
+        let path = path.index(index);
+        let wrong_types = reader.wrong_types;
+        let text = reader
+            .string(node, &path, "IPBlock", "string")
+            .unwrap_or_default();
+        if reader.wrong_types == wrong_types
+            && let Some(block) = block(reader, node.position, &path, text)
+        {
+            exceptions.push(Exception {
+                block,
+                text,
+                node,
+                index,
+            });
+        }
+    }
+    exceptions
+}
+
+/// A CIDR without its host bits, which are warned of.
+fn block(reader: &mut Reader, position: Position, path: &Path, text: &str) -> Option<IpNet> {
+    match words::cidr(text) {
+        Ok(written) => {
+            let block = written.trunc();
+            if written.addr() != block.addr() {
+                let single = IpNet::from(written.addr());
+                let message = format!(
+                    "CIDR value {} is ambiguous in this context (should be \"{block}\" or \
+                     \"{single}\"?); it is read as \"{block}\"",
+                    words::quote(text)
+                );
+                reader.warn("cidr-host-bits", position, path, message);
+            }
+            Some(block)
+        }
+        Err(problem) => {
+            reader.invalid_text(position, path, text, problem);
+            None
+        }
+    }
+}
+
+fn field_of(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "ingress",
+        Direction::Egress => "egress",
+    }
+}
+
+fn type_of(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "Ingress",
+        Direction::Egress => "Egress",
+    }
+}
+
+/// Go's name of a type of `k8s.io/api/networking/v1`.
+fn owner_type(name: &str) -> &'static str {
+    match name {
+        "NetworkPolicySpec" => "v1.NetworkPolicySpec",
+        "NetworkPolicyIngressRule" => "v1.NetworkPolicyIngressRule",
+        _ => "v1.NetworkPolicyEgressRule",
+    }
+}

@@ -1,0 +1,362 @@
+//! What exists: pods, namespaces, nodes and services, and who has which address.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::document::Position;
+use super::{LabelSelector, Place};
+use crate::wire::{Address, Family};
+
+/// Labels, or annotations: sorted by key.
+pub type Labels = BTreeMap<String, String>;
+
+/// The label every namespace has, whoever wrote its manifest (Kubernetes 1.21).
+pub const NAMESPACE_NAME_LABEL: &str = "kubernetes.io/metadata.name";
+
+/// Position of a pod in [`Inventory::pods`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodIndex(pub u32);
+
+/// A pod, as far as policies ask about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    /// `metadata.namespace`, `default` if left out.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.labels`.
+    pub labels: Labels,
+    /// `metadata.annotations`.
+    pub annotations: Labels,
+    /// `spec.nodeName`; `None` before it is scheduled.
+    pub node_name: Option<String>,
+    /// `spec.hostNetwork`: shares the node's addresses, so that no policy can tell it from the node.
+    pub host_network: bool,
+    /// `status.phase` is `Succeeded` or `Failed`: its addresses may belong to another pod by now.
+    pub terminated: bool,
+    /// Ports of all containers, then of sidecars (init containers that keep running).
+    pub ports: Vec<ContainerPort>,
+    /// `status.podIP` and `status.podIPs`, without repetition; empty while it has none.
+    pub addresses: Vec<IpAddr>,
+    /// `status.hostIP` and `status.hostIPs`.
+    pub host_addresses: Vec<IpAddr>,
+    /// Where it is written.
+    pub source: Source,
+}
+
+impl Pod {
+    /// Is it a pod that policies select, with addresses of its own: neither terminated nor on the
+    /// host's network?
+    pub fn is_subject(&self) -> bool {
+        !self.terminated && !self.host_network
+    }
+
+    /// The number a port name stands for in this pod: the first of that name and protocol, in the
+    /// order the containers are written, as the Kubernetes endpoints controller takes it.
+    pub fn named_port(&self, protocol: u8, name: &str) -> Option<u16> {
+        let fits =
+            |port: &&ContainerPort| port.protocol == protocol && port.name.as_deref() == Some(name);
+        self.ports.iter().find(fits).map(|port| port.number)
+    }
+
+    /// `namespace/name`.
+    pub fn full_name(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A port a container declares.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerPort {
+    /// `name`.
+    pub name: Option<String>,
+    /// `containerPort`.
+    pub number: u16,
+    /// IP protocol number of `protocol`.
+    pub protocol: u8,
+}
+
+/// A namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Namespace {
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.labels`, and always [`NAMESPACE_NAME_LABEL`].
+    pub labels: Labels,
+    /// `metadata.annotations`.
+    pub annotations: Labels,
+    /// Where it is written; `None` when it exists only because something is in it.
+    pub source: Option<Source>,
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.labels`.
+    pub labels: Labels,
+    /// `status.addresses` of type `InternalIP`, then `ExternalIP`, and the addresses its pods know it
+    /// by: `status.hostIPs`, and `status.podIPs` of pods on the host's network.
+    pub addresses: Vec<IpAddr>,
+    /// Where it is written; `None` when only pods mention it.
+    pub source: Option<Source>,
+}
+
+/// A service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Service {
+    /// `metadata.namespace`, `default` if left out.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// `metadata.labels`.
+    pub labels: Labels,
+    /// `spec.type`, `ClusterIP` if left out.
+    pub service_type: String,
+    /// `spec.clusterIP` and `spec.clusterIPs` without `None`.
+    pub cluster_addresses: Vec<IpAddr>,
+    /// `spec.selector`; empty selects nothing.
+    pub selector: Labels,
+    /// `spec.ports`.
+    pub ports: Vec<ServicePort>,
+    /// Where it is written.
+    pub source: Source,
+}
+
+/// A port of a service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServicePort {
+    /// `name`.
+    pub name: Option<String>,
+    /// IP protocol number of `protocol`.
+    pub protocol: u8,
+    /// `port`.
+    pub number: u16,
+    /// `targetPort`, `port` if left out.
+    pub target: TargetPort,
+}
+
+/// Where a service port leads in a pod.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TargetPort {
+    /// This number.
+    Number(u16),
+    /// The container port of this name.
+    Name(String),
+}
+
+/// Where an object is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    /// [`super::SourceFile::name`].
+    pub file: Arc<str>,
+    /// Number of the document in the file, from 1.
+    pub document: u32,
+    /// Where the object starts.
+    pub position: Position,
+}
+
+impl Source {
+    /// Where the object starts.
+    pub fn place(&self) -> Place {
+        Place::new(&self.file, self.position)
+    }
+
+    /// Another place in the same file.
+    pub fn at(&self, position: Position) -> Place {
+        Place::new(&self.file, position)
+    }
+}
+
+/// Everything that exists, with look-ups by name and address.
+#[derive(Debug, Clone, Default)]
+pub struct Inventory {
+    pods: Vec<Pod>,
+    pods_by_name: HashMap<(String, String), PodIndex>,
+    pods_by_address: HashMap<(Family, Address), PodIndex>,
+    pods_by_namespace: BTreeMap<String, Vec<PodIndex>>,
+    namespaces: BTreeMap<String, Namespace>,
+    nodes: BTreeMap<String, Node>,
+    services: Vec<Service>,
+    services_by_name: HashMap<(String, String), usize>,
+}
+
+impl Inventory {
+    /// Builds the look-ups.
+    ///
+    /// Namespaces and nodes that are only mentioned come into being, namespaces get their name
+    /// label, nodes the addresses their pods know them by. Of objects of equal name, and of pods of
+    /// equal address, the first is found; the loader refuses both before.
+    pub fn new(
+        pods: Vec<Pod>,
+        namespaces: Vec<Namespace>,
+        nodes: Vec<Node>,
+        services: Vec<Service>,
+        namespaces_mentioned: impl IntoIterator<Item = String>,
+    ) -> Self {
+        let mut inventory = Inventory::default();
+        for namespace in namespaces {
+            let name = namespace.name.clone();
+            inventory.namespaces.entry(name).or_insert(namespace);
+        }
+        let of_pods = pods.iter().map(|pod| pod.namespace.clone());
+        let of_services = services.iter().map(|service| service.namespace.clone());
+        let mentioned: BTreeSet<_> = of_pods
+            .chain(of_services)
+            .chain(namespaces_mentioned)
+            .collect();
+        for name in mentioned {
+            let implicit = || Namespace {
+                name: name.clone(),
+                labels: Labels::new(),
+                annotations: Labels::new(),
+                source: None,
+            };
+            inventory
+                .namespaces
+                .entry(name.clone())
+                .or_insert_with(implicit);
+        }
+        for (name, namespace) in &mut inventory.namespaces {
+            let label = NAMESPACE_NAME_LABEL.to_owned();
+            namespace.labels.insert(label, name.clone());
+        }
+        for node in nodes {
+            inventory.nodes.entry(node.name.clone()).or_insert(node);
+        }
+        for service in services {
+            let name = (service.namespace.clone(), service.name.clone());
+            let next = inventory.services.len();
+            inventory.services_by_name.entry(name).or_insert(next);
+            inventory.services.push(service);
+        }
+        for pod in pods {
+            inventory.add_pod(pod);
+        }
+        inventory
+    }
+
+    fn add_pod(&mut self, pod: Pod) {
+        let index = PodIndex(self.pods.len() as u32);
+        let name = (pod.namespace.clone(), pod.name.clone());
+        self.pods_by_name.entry(name).or_insert(index);
+        if pod.is_subject() {
+            for &address in &pod.addresses {
+                let address = Address::from_ip(address);
+                self.pods_by_address.entry(address).or_insert(index);
+            }
+        }
+        if let Some(name) = &pod.node_name {
+            let node = self.nodes.entry(name.clone()).or_insert_with(|| Node {
+                name: name.clone(),
+                labels: Labels::new(),
+                addresses: Vec::new(),
+                source: None,
+            });
+            let own = if pod.host_network && !pod.terminated {
+                &pod.addresses[..]
+            } else {
+                &[]
+            };
+            for address in own.iter().chain(&pod.host_addresses) {
+                if !node.addresses.contains(address) {
+                    node.addresses.push(*address);
+                }
+            }
+        }
+        let in_namespace = self.pods_by_namespace.entry(pod.namespace.clone());
+        in_namespace.or_default().push(index);
+        self.pods.push(pod);
+    }
+
+    /// Every pod, in the order the files name them; terminated and host-network pods too.
+    pub fn pods(&self) -> &[Pod] {
+        &self.pods
+    }
+
+    /// One pod by index.
+    pub fn pod_at(&self, index: PodIndex) -> &Pod {
+        &self.pods[index.0 as usize]
+    }
+
+    /// The pod of a name.
+    pub fn pod(&self, namespace: &str, name: &str) -> Option<&Pod> {
+        let name = (namespace.to_owned(), name.to_owned());
+        self.pods_by_name
+            .get(&name)
+            .map(|&index| self.pod_at(index))
+    }
+
+    /// The pod that has this address as its own: neither a terminated pod nor one on the host's
+    /// network.
+    pub fn pod_by_address(&self, family: Family, address: Address) -> Option<&Pod> {
+        self.pod_index_by_address(family, address)
+            .map(|index| self.pod_at(index))
+    }
+
+    /// As [`Inventory::pod_by_address`].
+    pub fn pod_index_by_address(&self, family: Family, address: Address) -> Option<PodIndex> {
+        self.pods_by_address.get(&(family, address)).copied()
+    }
+
+    /// Indices of the pods of a namespace.
+    pub fn pods_in(&self, namespace: &str) -> &[PodIndex] {
+        self.pods_by_namespace
+            .get(namespace)
+            .map_or(&[], Vec::as_slice)
+    }
+
+    /// Every namespace, sorted by name; mentioned ones too.
+    pub fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
+        self.namespaces.values()
+    }
+
+    /// The namespace of a name.
+    pub fn namespace(&self, name: &str) -> Option<&Namespace> {
+        self.namespaces.get(name)
+    }
+
+    /// Every node, sorted by name; mentioned ones too.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values()
+    }
+
+    /// The node of a name.
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.get(name)
+    }
+
+    /// The node a pod runs on.
+    pub fn node_of(&self, pod: &Pod) -> Option<&Node> {
+        self.node(pod.node_name.as_ref()?)
+    }
+
+    /// Every service, in the order the files name them.
+    pub fn services(&self) -> &[Service] {
+        &self.services
+    }
+
+    /// The service of a name.
+    pub fn service(&self, namespace: &str, name: &str) -> Option<&Service> {
+        let name = (namespace.to_owned(), name.to_owned());
+        self.services_by_name
+            .get(&name)
+            .map(|&index| &self.services[index])
+    }
+
+    /// The pods behind a service: those of its namespace that its selector selects and that have an
+    /// address and have not terminated.
+    pub fn backends<'a>(&'a self, service: &'a Service) -> impl Iterator<Item = &'a Pod> {
+        let selector = LabelSelector::from_labels(service.selector.clone());
+        let none = service.selector.is_empty();
+        self.pods_in(&service.namespace)
+            .iter()
+            .map(|&index| self.pod_at(index))
+            .filter(move |pod| {
+                let ready = !pod.terminated && !pod.addresses.is_empty();
+                ready && !none && selector.matches(&pod.labels)
+            })
+    }
+}

@@ -1,0 +1,164 @@
+//! Files to policies in force, or to the reasons why not: all or nothing.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use super::decode::{Objects, decode};
+use super::inventory::{Inventory, Source};
+use super::selection::Selections;
+use super::{
+    Compatibility, Document, Finding, Loaded, NetworkPolicy, PolicySet, Severity, SourceFile,
+    compile, document, lint,
+};
+
+/// Parses, validates and compiles manifests.
+pub fn load(files: &[SourceFile], compatibility: &Compatibility) -> Loaded {
+    let mut documents = Vec::new();
+    let mut findings = Vec::new();
+    for file in files {
+        let (of_file, of_parsing) = document::parse(file);
+        documents.extend(of_file);
+        findings.extend(of_parsing);
+    }
+    load_documents(&documents, findings, compatibility)
+}
+
+/// As [`load`], of documents already parsed (manifests written inside another document), with what
+/// parsing them had to say.
+pub fn load_documents(
+    documents: &[Document],
+    mut findings: Vec<Finding>,
+    compatibility: &Compatibility,
+) -> Loaded {
+    let mut objects = decode(documents, &mut findings);
+    report_same_names(&objects, &mut findings);
+    report_same_addresses(&objects, &mut findings);
+    objects.policies.sort_by(|one, other| {
+        let name = |policy: &NetworkPolicy| (policy.namespace.clone(), policy.name.clone());
+        name(one).cmp(&name(other))
+    });
+    let refused = findings
+        .iter()
+        .any(|finding| finding.severity == Severity::Error);
+    let policy = (!refused).then(|| assemble(objects, compatibility, &mut findings));
+    findings.sort_by(|one, other| one.place.cmp(&other.place));
+    Loaded { findings, policy }
+}
+
+pub(super) fn assemble(
+    objects: Objects,
+    compatibility: &Compatibility,
+    findings: &mut Vec<Finding>,
+) -> PolicySet {
+    let policies = objects.policies;
+    let inventory = Inventory::new(
+        objects.pods,
+        objects.namespaces,
+        objects.nodes,
+        objects.services,
+        policies.iter().map(|policy| policy.namespace.clone()),
+    );
+    let selections = Selections::new(&inventory);
+    lint::lint(&inventory, &selections, &policies, compatibility, findings);
+    let (stages, origins) = compile::compile(&inventory, &selections, &policies, compatibility);
+    drop(selections);
+    PolicySet {
+        inventory,
+        policies,
+        stages,
+        origins,
+        compatibility: *compatibility,
+    }
+}
+
+/// Two objects of one kind, namespace and name: which of them would count?
+fn report_same_names(objects: &Objects, findings: &mut Vec<Finding>) {
+    let mut first: HashMap<(&str, &str, &str), &Source> = HashMap::new();
+    let mut check = |kind, namespace, name, source| {
+        let Some(other) = first.insert((kind, namespace, name), source) else {
+            return;
+        };
+        first.insert((kind, namespace, name), other);
+        let slash = if namespace.is_empty() { "" } else { "/" };
+        findings.push(error(
+            "duplicate-object",
+            source,
+            format!("{kind}/{namespace}{slash}{name}"),
+            "metadata.name",
+            format!(
+                "Duplicate value: \"{name}\": already defined at {}",
+                other.place()
+            ),
+        ));
+    };
+    for pod in &objects.pods {
+        check("Pod", &pod.namespace, &pod.name, &pod.source);
+    }
+    for service in &objects.services {
+        check(
+            "Service",
+            &service.namespace,
+            &service.name,
+            &service.source,
+        );
+    }
+    for policy in &objects.policies {
+        check(
+            "NetworkPolicy",
+            &policy.namespace,
+            &policy.name,
+            &policy.source,
+        );
+    }
+    for namespace in &objects.namespaces {
+        let source = namespace.source.iter();
+        source.for_each(|source| check("Namespace", "", &namespace.name, source));
+    }
+    for node in &objects.nodes {
+        let source = node.source.iter();
+        source.for_each(|source| check("Node", "", &node.name, source));
+    }
+}
+
+/// Two pods of one address: whose policies would apply to it?
+fn report_same_addresses(objects: &Objects, findings: &mut Vec<Finding>) {
+    let mut first: HashMap<IpAddr, usize> = HashMap::new();
+    for (index, pod) in objects.pods.iter().enumerate() {
+        for &address in pod.addresses.iter().filter(|_| pod.is_subject()) {
+            let other = *first.entry(address).or_insert(index);
+            if other == index {
+                continue;
+            }
+            let other = &objects.pods[other];
+            findings.push(error(
+                "duplicate-address",
+                &pod.source,
+                format!("Pod/{}", pod.full_name()),
+                "status.podIPs",
+                format!(
+                    "Duplicate value: \"{address}\": also the address of pod {} at {}",
+                    other.full_name(),
+                    other.source.place()
+                ),
+            ));
+        }
+    }
+}
+
+fn error(
+    id: &'static str,
+    source: &Source,
+    object: String,
+    path: &str,
+    message: String,
+) -> Finding {
+    Finding {
+        severity: Severity::Error,
+        id,
+        place: source.place(),
+        document: source.document,
+        object,
+        path: path.to_owned(),
+        message,
+    }
+}

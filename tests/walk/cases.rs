@@ -1,0 +1,198 @@
+//! The captures of `pcap-tests/walk/`, as they are made.
+
+use etherparse::VlanId;
+
+use super::frames::{
+    CLIENT, Capture, Ends, SERVER, Segment, TO_CLIENT, TO_SERVER, echo, tagged, tcp, udp,
+    udp_with_ttl,
+};
+
+/// A folder of `pcap-tests/walk/`, and what makes its capture.
+pub type Case = (&'static str, fn() -> Vec<u8>);
+
+/// All of them.
+pub const CASES: &[Case] = &[
+    ("fragments", fragments),
+    ("malformed", malformed),
+    ("routed", routed),
+    ("states", states),
+    ("wire", wire),
+];
+
+/// Allowed and denied traffic of both families through a router, and what a router answers.
+fn routed() -> Vec<u8> {
+    let mut capture = Capture::default();
+    for (there, back) in TO_SERVER.into_iter().zip(TO_CLIENT) {
+        let (ports, reversed) = ((40_000, 80), (80, 40_000));
+        capture
+            .add("inside", tcp(there, ports, Segment::Syn, (100, 0)))
+            .add("outside", tcp(back, reversed, Segment::SynAck, (500, 101)))
+            .add("inside", tcp(there, ports, Segment::Ack, (101, 501)))
+            .add("outside", tcp(back, reversed, Segment::Ack, (501, 105)))
+            .add("inside", tcp(there, (40_001, 81), Segment::Syn, (100, 0)))
+            .add("inside", udp(there, (40_000, 53), 30))
+            .add("outside", udp(back, (53, 40_000), 60))
+            .add("inside", udp(there, (40_000, 54), 30))
+            .add("inside", echo(there, false, 1))
+            .add("outside", echo(back, true, 1));
+        // The server itself may ask whom it likes.
+        capture
+            .add("outside", udp(back, (9, 9), 1))
+            .add("inside", udp(there, (9, 9), 1));
+        capture
+            .add("inside", udp_with_ttl(there, (40_002, 53), 30, 1))
+            .add("inside", udp(there, (40_003, 53), 1_390));
+    }
+    for destination in [
+        [198, 19, 0, 9],
+        [198, 18, 1, 77],
+        [198, 18, 0, 1],
+        [127, 0, 0, 1],
+    ] {
+        capture.add(
+            "inside",
+            udp(Ends::V4(CLIENT, destination), (40_004, 53), 9),
+        );
+    }
+    // The address of a host behind the other port.
+    capture.add("outside", udp(Ends::V4(CLIENT, SERVER), (40_005, 53), 9));
+    // Gives up on the neighbour that does not exist.
+    capture.wait_ms(5_000);
+    capture.add("inside", udp(TO_SERVER[0], (40_006, 53), 9));
+    capture.pcapng()
+}
+
+/// The same rules on a wire between two ports: nothing is rewritten or answered.
+fn wire() -> Vec<u8> {
+    let mut capture = Capture::default();
+    for (there, back) in TO_SERVER.into_iter().zip(TO_CLIENT) {
+        capture
+            .add("inside", tcp(there, (40_000, 80), Segment::Syn, (100, 0)))
+            .add(
+                "outside",
+                tcp(back, (80, 40_000), Segment::SynAck, (500, 101)),
+            )
+            .add("inside", tcp(there, (40_001, 81), Segment::Syn, (100, 0)))
+            .add("inside", udp_with_ttl(there, (40_000, 53), 30, 1))
+            .add("inside", echo(there, false, 1));
+    }
+    capture.pcapng()
+}
+
+/// Flows by their states: what opens one, what belongs to one, what cannot, and when one is over.
+fn states() -> Vec<u8> {
+    let mut capture = Capture::default();
+    let (there, back) = (TO_SERVER[0], TO_CLIENT[0]);
+    let (ports, reversed) = ((40_000, 80), (80, 40_000));
+    // Answers to nothing.
+    capture
+        .add("outside", tcp(back, reversed, Segment::SynAck, (500, 101)))
+        .add("outside", tcp(back, reversed, Segment::Rst, (500, 0)))
+        .add("outside", echo(back, true, 1));
+    // A connection from its first to its last segment, and one segment too many.
+    capture
+        .add("inside", tcp(there, ports, Segment::Syn, (100, 0)))
+        .add("outside", tcp(back, reversed, Segment::SynAck, (500, 101)))
+        .add("inside", tcp(there, ports, Segment::Ack, (101, 501)))
+        .add("inside", tcp(there, ports, Segment::Fin, (105, 501)))
+        .add("outside", tcp(back, reversed, Segment::Fin, (501, 106)))
+        .add("inside", tcp(there, ports, Segment::Ack, (106, 502)));
+    // The server's own flow, so that only the flow lets the client's answers in: within the time
+    // of an unanswered datagram, within that of an answered one, and after both.
+    capture
+        .add("outside", udp(back, (9, 9), 1))
+        .wait_ms(29_000)
+        .add("inside", udp(there, (9, 9), 1))
+        .wait_ms(119_000)
+        .add("inside", udp(there, (9, 9), 1))
+        .wait_ms(121_000)
+        .add("inside", udp(there, (9, 9), 1));
+    capture
+        .add("outside", udp(back, (10, 10), 1))
+        .wait_ms(31_000)
+        .add("inside", udp(there, (10, 10), 1));
+    capture.pcapng()
+}
+
+/// Frames that lie about themselves; every one must end with its own reason.
+fn malformed() -> Vec<u8> {
+    let good = udp(TO_SERVER[0], (40_000, 53), 30);
+    let good6 = udp(TO_SERVER[1], (40_000, 53), 30);
+    let with = |frame: &[u8], at: usize, bytes: &[u8]| {
+        let mut changed = frame.to_vec();
+        changed[at..at + bytes.len()].copy_from_slice(bytes);
+        changed
+    };
+    let mut capture = Capture::default();
+    capture
+        .add("inside", good.clone())
+        .add("inside", Vec::new())
+        .add("inside", good[..13].to_vec())
+        .add("inside", good[..14].to_vec())
+        .add("inside", good[..30].to_vec())
+        .add("inside", good[..60].to_vec());
+    // IPv4: version, header length, total length (short and long), checksum, source address.
+    capture
+        .add("inside", with(&good, 14, &[0x55]))
+        .add("inside", with(&good, 14, &[0x44]))
+        .add("inside", with(&good, 16, &[0, 19]))
+        .add("inside", with(&good, 16, &[0xff, 0xff]))
+        .add("inside", with(&good, 24, &[0xde, 0xad]))
+        .add("inside", udp(Ends::V4([127, 0, 0, 1], SERVER), (1, 53), 1))
+        .add("inside", udp(Ends::V4(CLIENT, [224, 0, 0, 5]), (1, 53), 1));
+    // IPv6: version, payload length, a header chain that runs off the end.
+    capture
+        .add("inside", with(&good6, 14, &[0x45]))
+        .add("inside", with(&good6, 18, &[0xff, 0xff]))
+        .add("inside", with(&good6, 20, &[0]));
+    // Ethernet: a group as source, another station, an unknown type, unexpected tags.
+    capture
+        .add("inside", with(&good, 6, &[0x01]))
+        .add("inside", with(&good, 0, &[2, 9, 9, 9, 9, 9]))
+        .add("inside", with(&good, 12, &[0x88, 0xb5]))
+        .add("inside", tagged(&good, VlanId::ZERO))
+        .add(
+            "inside",
+            tagged(&good, VlanId::try_new(5).expect("a number below 4096")),
+        );
+    // Longer than the data plane's frames.
+    capture.add("inside", udp(TO_SERVER[0], (40_000, 53), 4_000));
+    capture.pcapng()
+}
+
+/// Datagrams in pieces: in order, without their first piece, overlapping, tiny.
+fn fragments() -> Vec<u8> {
+    let whole = udp(TO_SERVER[0], (40_000, 53), 48);
+    let denied = udp(TO_SERVER[0], (40_000, 54), 48);
+    let mut capture = Capture::default();
+    capture
+        .add("inside", piece(&whole, 1, 0, 24, true))
+        .add("inside", piece(&whole, 1, 24, 56, false));
+    capture
+        .add("inside", piece(&denied, 2, 0, 24, true))
+        .add("inside", piece(&denied, 2, 24, 56, false));
+    capture.add("inside", piece(&whole, 3, 24, 56, false));
+    capture
+        .add("inside", piece(&whole, 4, 0, 32, true))
+        .add("inside", piece(&whole, 4, 24, 56, false));
+    let (ports, sequence) = ((40_000, 80), (100, 0));
+    let syn = tcp(TO_SERVER[0], ports, Segment::Syn, sequence);
+    capture.add("inside", piece(&syn, 5, 0, 8, true));
+    capture.pcapng()
+}
+
+/// Bytes `from..to` of an IPv4 frame's payload as a fragment of datagram `id`.
+fn piece(frame: &[u8], id: u16, from: usize, to: usize, more: bool) -> Vec<u8> {
+    let (ethernet, rest) = frame.split_at(14);
+    let (header, payload) = rest.split_at(20);
+    let mut header = etherparse::Ipv4Header::from_slice(header)
+        .expect("it is one")
+        .0;
+    header.identification = id;
+    header.dont_fragment = false;
+    header.more_fragments = more;
+    header.fragment_offset = (from as u16 / 8).try_into().expect("a small offset");
+    header.total_len = (20 + to - from) as u16;
+    header.header_checksum = header.calc_header_checksum();
+    [ethernet, &header.to_bytes(), &payload[from..to]].concat()
+}
