@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::excerpt::Sources;
 use super::{Exit, OutputFormat};
 use crate::control::compatibility::compatibility;
-use crate::policy::{self, Compatibility, Finding, Severity, SourceFile, read_directory};
-use crate::settings::Settings;
+use crate::policy::{self, Compatibility, Finding, Place, Severity, SourceFile, read_directory};
+use crate::settings::{Problem, Settings, SettingsError};
 
 /// Arguments of `portcullis check`.
 #[derive(Debug, Args)]
@@ -50,19 +50,27 @@ enum Format {
 /// Runs the verb.
 ///
 /// # Errors
-/// Settings or manifests that cannot be read; bad settings.
+/// Settings or manifests that cannot be read; a switch that is not supported.
 pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     let mut paths = arguments.paths;
     let mut switches = Compatibility::default();
+    let mut findings = Vec::new();
     if let Some(config) = &arguments.config {
-        let settings = Settings::load(config)?;
-        switches = compatibility(&settings.policy.compat)?;
-        if paths.is_empty() {
-            paths.push(settings.policy.directory);
+        match Settings::load(config) {
+            Ok(settings) => {
+                switches = compatibility(&settings.policy.compat)?;
+                if paths.is_empty() {
+                    paths.push(settings.policy.directory);
+                }
+            }
+            Err(SettingsError::Invalid(problems)) => {
+                findings.extend(problems.iter().map(of_settings));
+            }
+            Err(error @ SettingsError::Read { .. }) => return Err(error.into()),
         }
     }
     let files = read(&paths)?;
-    let mut findings = policy::load(&files, &switches).findings;
+    findings.extend(policy::load(&files, &switches).findings);
     let allowed = |finding: &Finding| {
         finding.severity == Severity::Warning && arguments.allow.iter().any(|id| id == finding.id)
     };
@@ -99,6 +107,27 @@ fn read(paths: &[PathBuf]) -> anyhow::Result<Vec<SourceFile>> {
     Ok(files)
 }
 
+/// A problem of the settings among the findings of the manifests.
+fn of_settings(problem: &Problem) -> Finding {
+    let place = Place {
+        file: problem.file.display().to_string(),
+        line: problem.line.try_into().unwrap_or(u32::MAX),
+        column: problem.column.try_into().unwrap_or(u32::MAX),
+    };
+    let text = problem.to_string();
+    let message = text.strip_prefix(&format!("{place}: ")).unwrap_or(&text);
+    Finding {
+        severity: Severity::Error,
+        id: "settings",
+        place,
+        document: 1,
+        object: String::new(),
+        // The message names the field.
+        path: String::new(),
+        message: message.to_owned(),
+    }
+}
+
 fn count(findings: &[Finding], severity: Severity) -> usize {
     let of_severity = |finding: &&Finding| finding.severity == severity;
     findings.iter().filter(of_severity).count()
@@ -117,19 +146,20 @@ fn text(
     for finding in findings {
         writeln!(output, "{finding}")?;
         if format == Format::Long {
-            let excerpt = sources.excerpt(&finding.place, "");
+            let excerpt = sources.line(&finding.place, "");
             if !excerpt.is_empty() {
                 writeln!(output, "{excerpt}\n")?;
             }
         }
     }
-    writeln!(
-        output,
-        "{} errors, {} warnings in {} files",
-        count(findings, Severity::Error),
-        count(findings, Severity::Warning),
-        files.len()
-    )
+    let errors = counted(count(findings, Severity::Error), "error");
+    let warnings = counted(count(findings, Severity::Warning), "warning");
+    let files = counted(files.len(), "file");
+    writeln!(output, "{errors}, {warnings} in {files}")
+}
+
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn json(findings: &[Finding], output: &mut impl Write) -> anyhow::Result<()> {

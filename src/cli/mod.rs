@@ -3,7 +3,7 @@
 mod check;
 mod detach;
 mod doctor;
-mod excerpt;
+pub mod excerpt;
 mod explain;
 mod reload;
 mod replay;
@@ -94,7 +94,7 @@ enum Command {
     /// Validate manifests and settings.
     Check(check::Arguments),
     /// Tell why a packet is allowed or denied.
-    Explain(explain::Arguments),
+    Explain(Box<explain::Arguments>),
     /// Run policy cases: expected verdicts against manifests.
     Verify(verify::Arguments),
     /// Run captures through the pipeline.
@@ -115,7 +115,7 @@ impl Arguments {
         match self.command {
             Command::Run(arguments) => run::run(arguments),
             Command::Check(arguments) => check::run(arguments),
-            Command::Explain(arguments) => explain::run(arguments),
+            Command::Explain(arguments) => explain::run(*arguments),
             Command::Verify(arguments) => verify::run(arguments),
             Command::Replay(arguments) => replay::run(arguments),
             Command::Doctor(arguments) => doctor::run(arguments),

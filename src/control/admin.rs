@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `GET /v1/status` | [`Status`](super::status::Status) as JSON |
 //! | `POST /v1/reload` | [`ReloadOutcome`] as JSON; 200 when in force, 422 when refused |
-//! | `POST /v1/explain` | a probe in, its explanation out |
+//! | `POST /v1/explain` | a [`Probe`] in, its [`Explanation`] out; 422 when it cannot be answered |
 //! | `GET /metrics` | OpenMetrics text |
 //!
 //! Handlers only pass a request to the control loop and wait for its answer: the loop alone owns
@@ -23,7 +23,9 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot};
 
+use super::explain::Explanation;
 use super::metrics;
+use super::probe::Probe;
 use super::status::Status;
 
 /// What the control loop is asked.
@@ -34,10 +36,7 @@ pub enum Request {
     /// Read the policies again.
     Reload(oneshot::Sender<ReloadOutcome>),
     /// Why is this packet allowed or denied?
-    Explain(
-        serde_json::Value,
-        oneshot::Sender<Result<serde_json::Value, String>>,
-    ),
+    Explain(Box<Probe>, oneshot::Sender<Result<Explanation, String>>),
 }
 
 /// What became of a reload.
@@ -139,11 +138,12 @@ async fn reload(State(requests): State<Requests>) -> Response {
     }
 }
 
-async fn explain(
-    State(requests): State<Requests>,
-    Json(probe): Json<serde_json::Value>,
-) -> Response {
-    match ask(&requests, |answer| Request::Explain(probe, answer)).await {
+async fn explain(State(requests): State<Requests>, Json(probe): Json<Probe>) -> Response {
+    match ask(&requests, |answer| {
+        Request::Explain(Box::new(probe), answer)
+    })
+    .await
+    {
         Some(Ok(explanation)) => Json(explanation).into_response(),
         Some(Err(reason)) => (StatusCode::UNPROCESSABLE_ENTITY, reason).into_response(),
         None => stopping(),

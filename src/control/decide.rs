@@ -1,5 +1,7 @@
 //! Asks every evaluation step about a key.
 
+use std::sync::{Arc, OnceLock};
+
 use crate::classifier::linear::Linear;
 use crate::classifier::tree::{self, CompileError, Limits, Tree};
 use crate::classifier::{Classify, RuleIndex, RuleVerdict};
@@ -9,10 +11,10 @@ use crate::wire::FlowKey;
 /// A policy set with its compiled steps.
 pub struct Decider {
     policy: PolicySet,
-    /// One per stage of the set.
-    trees: Vec<Tree>,
-    /// One per stage of the set, to hold the trees against.
-    linears: Vec<Linear>,
+    /// One per stage of the set: the very trees the data plane asks.
+    trees: Vec<Arc<Tree>>,
+    /// One per stage of the set, to hold the trees against; built when first asked.
+    linears: OnceLock<Vec<Linear>>,
 }
 
 /// What the steps say of a key.
@@ -76,23 +78,29 @@ impl Decider {
     /// The first step whose rules exceed a limit of the classifier.
     pub fn new(policy: PolicySet, limits: &Limits) -> Result<Self, DeciderError> {
         let compile = |stage: &policy::StageRules| {
-            tree::compile(&stage.rules, limits).map_err(|source| DeciderError {
-                family: stage.family,
-                direction: stage.direction,
-                source,
-            })
+            tree::compile(&stage.rules, limits)
+                .map(Arc::new)
+                .map_err(|source| DeciderError {
+                    family: stage.family,
+                    direction: stage.direction,
+                    source,
+                })
         };
         let trees = policy
             .stages
             .iter()
             .map(compile)
             .collect::<Result<_, _>>()?;
-        let linears = policy.stages.iter().map(|stage| Linear::new(&stage.rules));
         Ok(Decider {
-            linears: linears.collect(),
+            linears: OnceLock::new(),
             policy,
             trees,
         })
+    }
+
+    /// The compiled stages, in the order of [`PolicySet::stages`].
+    pub fn trees(&self) -> &[Arc<Tree>] {
+        &self.trees
     }
 
     /// The policy set it decides by.
@@ -120,7 +128,11 @@ impl Decider {
                 other,
             }))
         };
-        let linear = self.decide_by(key, |stage, key| self.linears[stage].classify(key));
+        let linears = self.linears.get_or_init(|| {
+            let stages = self.policy.stages.iter();
+            stages.map(|stage| Linear::new(&stage.rules)).collect()
+        });
+        let linear = self.decide_by(key, |stage, key| linears[stage].classify(key));
         if linear != decision {
             let (tree, other) = (format!("{decision:?}"), format!("{linear:?}"));
             return disagreement("linear reference", tree, other);
@@ -200,5 +212,97 @@ impl Decision {
                 .find(|opinion| opinion.rule.is_some())
         };
         self.denial().or_else(last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classifier::RuleSet;
+    use crate::policy::{Compatibility, SourceFile, load};
+    use crate::wire::{Address, Family, protocol};
+
+    fn decider() -> Decider {
+        let text = "
+{kind: Pod, apiVersion: v1, metadata: {namespace: x, name: a}, status: {podIP: 198.18.1.1}}
+---
+{kind: NetworkPolicy, apiVersion: networking.k8s.io/v1, metadata: {namespace: x, name: p},
+ spec: {podSelector: {}, policyTypes: [Ingress, Egress], ingress: [{ports: [{port: 80}]}]}}
+";
+        let file = SourceFile {
+            name: "m.yaml".into(),
+            text: text.into(),
+        };
+        let loaded = load(&[file], &Compatibility::default());
+        Decider::new(loaded.policy.unwrap(), &Limits::default()).unwrap()
+    }
+
+    fn key(source: u32, destination: u32, port: u16) -> FlowKey {
+        FlowKey {
+            source: Address::from_bits(source.into()),
+            destination: Address::from_bits(destination.into()),
+            source_port: 40_000,
+            destination_port: port,
+            zone: 0,
+            protocol: protocol::TCP,
+            family: Family::V4,
+        }
+    }
+
+    const POD: u32 = 0xc612_0101;
+    const OUTSIDE: u32 = 0xcb00_7109;
+
+    #[test]
+    fn the_first_denying_step_is_reported_and_the_others_are_asked() {
+        let decider = decider();
+        let denied = decider.decide_checked(&key(OUTSIDE, POD, 81)).unwrap();
+        assert!(!denied.allow);
+        assert_eq!(denied.opinions.len(), 2);
+        let denial = denied.denial().unwrap();
+        assert_eq!(
+            (denial.family, denial.direction),
+            ("NP", Direction::Ingress)
+        );
+        assert_eq!(
+            decider.origin(denial).unwrap().label,
+            "NetworkPolicy/x/*#isolation"
+        );
+
+        let allowed = decider.decide_checked(&key(OUTSIDE, POD, 80)).unwrap();
+        assert!(allowed.allow);
+        let deciding = allowed.deciding().unwrap();
+        assert_eq!(
+            decider.origin(deciding).unwrap().label,
+            "NetworkPolicy/x/p#0"
+        );
+
+        let out = decider.decide_checked(&key(POD, OUTSIDE, 80)).unwrap();
+        assert_eq!(out.denial().unwrap().direction, Direction::Egress);
+        let nobody = decider
+            .decide_checked(&key(OUTSIDE, OUTSIDE + 1, 80))
+            .unwrap();
+        assert!(nobody.allow && nobody.deciding().is_none());
+    }
+
+    #[test]
+    fn an_exempt_key_is_asked_of_no_step() {
+        let decision = decider().decide_checked(&key(POD, POD, 81)).unwrap();
+        assert!(decision.allow && decision.exempt.is_some() && decision.opinions.is_empty());
+    }
+
+    #[test]
+    fn twins_that_disagree_are_an_error_that_names_the_packet() {
+        let mut decider = decider();
+        let empty = || Linear::new(&RuleSet::new());
+        decider.linears = OnceLock::from(vec![empty(), empty()]);
+        let error = decider.decide_checked(&key(OUTSIDE, POD, 81)).unwrap_err();
+        assert_eq!(error.twin, "linear reference");
+        let packet = "internal error: tcp 203.0.113.9:40000 > 198.18.1.1:81: ";
+        assert!(error.to_string().starts_with(packet), "{error}");
+
+        let mut decider = self::decider();
+        decider.policy.policies.clear();
+        let error = decider.decide_checked(&key(OUTSIDE, POD, 81)).unwrap_err();
+        assert_eq!(error.twin, "naive evaluator");
     }
 }

@@ -1,12 +1,261 @@
-//! Why a packet is allowed or denied.
+//! Why a packet is allowed or denied, stage by stage, as data and in one line.
+
+mod ends;
+mod nearest;
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+pub use ends::{End, Owner};
 
 use super::decide::{Decider, Opinion};
-use super::judge::{Judgement, Question};
+use super::judge::{self, JudgeError, Judgement, Question};
+use super::probe::Probe;
 use crate::classifier::RuleVerdict;
-use crate::policy::{Direction, NetworkPolicy, Pod};
+use crate::policy::compatibility::{NetworkPolicyProfile, Plugin};
+use crate::policy::inventory::{Namespace, Source};
+use crate::policy::{Direction, NetworkPolicy, Place, Pod, PolicySet};
+use crate::policy::{ISOLATION_ANNOTATION, isolation_annotation};
 use crate::wire::{FlowKey, protocol};
 
-/// The deciding reason in one line.
+/// The whole story of one packet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The question, `a/cli > b/web tcp/80`.
+    pub probe: String,
+    /// `allow` or `deny`.
+    pub verdict: String,
+    /// The verdict's reason in one line.
+    pub reason: String,
+    /// What policy was asked about, `tcp 198.18.1.1:40000 > 198.18.2.1:80`; for an answer, the
+    /// packet that opened its flow. Absent for ARP.
+    pub packet: Option<String>,
+    /// What the state of the packet has to do with it; absent for the first packet of a flow.
+    pub state: Option<String>,
+    /// Who sends `packet`.
+    pub from: Option<End>,
+    /// Who receives it.
+    pub to: Option<End>,
+    /// The Service in between.
+    pub service: Option<ServiceStep>,
+    /// Why no stage was asked.
+    pub exempt: Option<String>,
+    /// What each stage says, in order.
+    pub stages: Vec<Stage>,
+    /// What would have to be changed to have it otherwise; empty when allowed.
+    pub change: Vec<String>,
+}
+
+/// A Service's translation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStep {
+    /// `namespace/name`.
+    pub service: String,
+    /// Its ClusterIP, if the manifests give it.
+    pub cluster_address: Option<IpAddr>,
+    /// The port asked for.
+    pub port: u16,
+    /// `namespace/name` of the pod behind it.
+    pub backend: String,
+    /// The port of that pod.
+    pub backend_port: u16,
+}
+
+/// What one stage says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stage {
+    /// Short name of the family: `NP`.
+    pub family: String,
+    /// `egress` or `ingress`.
+    pub direction: String,
+    /// Whom it protects: `namespace/name` of a pod, else the address.
+    pub protects: String,
+    /// `allow`, `deny`, or `none` where it has no opinion, which allows.
+    pub verdict: String,
+    /// What isolates whom it protects; empty when nothing does.
+    pub isolated_by: Vec<Written>,
+    /// The deciding rule.
+    pub rule: Option<Written>,
+    /// What the deciding rule says, or that there is none.
+    pub reason: String,
+    /// For an implicit denial, the rules that come nearest to allowing, nearest first; one of each
+    /// way of being near.
+    pub nearest: Vec<Nearest>,
+}
+
+/// Something somebody wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// A rule's label, `NetworkPolicy/b/web-in#0`; or the object, `NetworkPolicy b/web-in`.
+    pub name: String,
+    /// Where; absent for what no file holds.
+    pub place: Option<Place>,
+    /// Field path in the object; may be empty.
+    pub path: String,
+}
+
+/// A rule that almost allows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nearest {
+    /// `rule 2 of NetworkPolicy b/web-in allows tcp/443 from this peer; asked tcp/80`.
+    pub text: String,
+    /// What would have to be changed for it to allow.
+    pub change: String,
+    /// The rule.
+    pub rule: Written,
+}
+
+/// Explains a probe: the `before` generation matters to established flows alone.
+///
+/// # Errors
+/// An end that cannot be resolved, or a defect of this program.
+pub fn explain(probe: &Probe, now: &Decider, before: &Decider) -> Result<Explanation, JudgeError> {
+    let judgement = judge::judge(probe, now, before)?;
+    let decider = if judgement.question == Question::Kept {
+        before
+    } else {
+        now
+    };
+    let key = judgement.asked.as_ref();
+    let (asked_from, asked_to) = match judge::answers(probe.state) {
+        true => (&probe.to, &probe.from),
+        false => (&probe.from, &probe.to),
+    };
+    let end =
+        |direction, endpoint| key.map(|key| ends::end(decider.policy(), key, direction, endpoint));
+    let stages: Vec<Stage> = match (&judgement.decision, key) {
+        (Some(decision), Some(key)) => {
+            let opinions = decision.opinions.iter();
+            opinions
+                .map(|opinion| stage(decider, key, opinion))
+                .collect()
+        }
+        _ => Vec::new(),
+    };
+    Ok(Explanation {
+        probe: probe.to_string(),
+        verdict: verdict_name(judgement.allow).to_owned(),
+        reason: summary(decider, &judgement),
+        packet: key.map(FlowKey::to_string),
+        state: state(&judgement),
+        from: end(Direction::Egress, asked_from),
+        to: end(Direction::Ingress, asked_to),
+        service: judgement
+            .translation
+            .as_ref()
+            .zip(key)
+            .map(|(translation, key)| ServiceStep {
+                service: translation.service.clone(),
+                cluster_address: translation.cluster_address,
+                port: translation.port,
+                backend: translation.backend.clone(),
+                backend_port: key.destination_port,
+            }),
+        exempt: judgement
+            .decision
+            .as_ref()
+            .and_then(|decision| decision.exempt)
+            .map(str::to_owned),
+        change: change(&stages),
+        stages,
+    })
+}
+
+const fn verdict_name(allow: bool) -> &'static str {
+    if allow { "allow" } else { "deny" }
+}
+
+fn state(judgement: &Judgement) -> Option<String> {
+    let text = match judgement.question {
+        Question::Arp | Question::Opens => return None,
+        Question::Answers => "passes if the flow it answers may be opened",
+        Question::AnswersAny => "passes if any flow it could be about may be opened",
+        Question::GoesOn => "the flow is asked again under the policies in force",
+        Question::Kept => "the flow was allowed when it was opened, and established=keep",
+    };
+    Some(text.to_owned())
+}
+
+fn stage(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> Stage {
+    let rule = decider.origin(opinion).map(|origin| Written {
+        name: origin.label.clone(),
+        place: origin.place.clone(),
+        path: origin.path.clone(),
+    });
+    let nearest = match opinion.verdict {
+        RuleVerdict::Deny => nearest::nearest(decider.policy(), key, opinion.direction),
+        RuleVerdict::Allow | RuleVerdict::Pass => Vec::new(),
+    };
+    let verdict = match opinion.verdict {
+        RuleVerdict::Allow => "allow",
+        RuleVerdict::Deny => "deny",
+        RuleVerdict::Pass => "none",
+    };
+    Stage {
+        family: opinion.family.to_owned(),
+        direction: direction_name(opinion.direction).to_owned(),
+        protects: end_name(decider.policy(), key, opinion.direction),
+        verdict: verdict.to_owned(),
+        isolated_by: isolation(decider.policy(), key, opinion.direction),
+        rule,
+        reason: stage_reason(decider, key, opinion),
+        nearest,
+    }
+}
+
+fn stage_reason(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> String {
+    let policy = decider.policy();
+    let Some(origin) = decider.origin(opinion) else {
+        return "not isolated".into();
+    };
+    if opinion.verdict == RuleVerdict::Deny {
+        return no_rule(policy, key, opinion.direction);
+    }
+    if origin.label.ends_with("#own-node") {
+        return "a pod and the node it runs on always reach each other".into();
+    }
+    if origin.label.ends_with("#icmp") {
+        return "icmp=always lets ICMP pass".into();
+    }
+    let text = policy.policies.iter().find_map(|one| {
+        let label = format!("NetworkPolicy/{}#", one.full_name());
+        let index = origin.label.strip_prefix(&label)?.parse().ok()?;
+        nearest::rule_text(policy, key, opinion.direction, one, index)
+    });
+    text.unwrap_or_else(|| format!("{} allows", origin.label))
+}
+
+fn no_rule(policy: &PolicySet, key: &FlowKey, direction: Direction) -> String {
+    let (preposition, peer) = match direction {
+        Direction::Ingress => ("from", Direction::Egress),
+        Direction::Egress => ("to", Direction::Ingress),
+    };
+    let peer = end_name(policy, key, peer);
+    format!("no rule allows {} {preposition} {peer}", asked(key))
+}
+
+/// One change a denying stage; all of them are needed.
+fn change(stages: &[Stage]) -> Vec<String> {
+    let denying = stages.iter().filter(|stage| stage.verdict == "deny");
+    denying
+        .map(|stage| match stage.nearest.first() {
+            Some(nearest) => nearest.change.clone(),
+            None => {
+                let Stage {
+                    direction,
+                    protects,
+                    ..
+                } = stage;
+                let names: Vec<_> = stage.isolated_by.iter().map(|by| &*by.name).collect();
+                let names = names.join(", ");
+                format!("{names}: add an {direction} rule, here or in a policy for {protects}")
+            }
+        })
+        .collect()
+}
+
+/// The verdict's reason in one line.
 pub fn summary(decider: &Decider, judgement: &Judgement) -> String {
     let (Some(decision), Some(key)) = (&judgement.decision, &judgement.asked) else {
         return "address resolution is not subject to policy".into();
@@ -21,42 +270,29 @@ pub fn summary(decider: &Decider, judgement: &Judgement) -> String {
     };
     let reason = match (decision.exempt, decision.deciding()) {
         (Some(reason), _) => reason.to_owned(),
-        (None, Some(opinion)) => step_summary(decider, opinion, key),
+        (None, Some(opinion)) => stage_summary(decider, opinion, key),
         (None, None) => "neither end is isolated".to_owned(),
     };
     of_flow + &reason
 }
 
-fn step_summary(decider: &Decider, opinion: &Opinion, key: &FlowKey) -> String {
+fn stage_summary(decider: &Decider, opinion: &Opinion, key: &FlowKey) -> String {
     let direction = direction_name(opinion.direction);
-    let subject = end_name(decider, key, opinion.direction);
-    let label = decider.origin(opinion).map_or("?", |origin| &origin.label);
+    let policy = decider.policy();
+    let protects = end_name(policy, key, opinion.direction);
     if opinion.verdict != RuleVerdict::Deny {
-        return format!("{direction} at {subject}: {label} allows");
+        let reason = stage_reason(decider, key, opinion);
+        return format!("{direction} at {protects}: {reason}");
     }
-    let peer = end_name(decider, key, opposite(opinion.direction));
-    let isolating = isolating(decider, key, opinion.direction);
-    let names: Vec<_> = isolating
-        .iter()
-        .map(|policy| format!("NetworkPolicy {}", policy.full_name()))
-        .collect();
-    let preposition = match opinion.direction {
-        Direction::Ingress => "from",
-        Direction::Egress => "to",
-    };
-    let by = if names.is_empty() {
-        label.to_owned()
-    } else {
-        names.join(", ")
-    };
-    format!(
-        "{direction} at {subject}: isolated by {by}, and no rule allows {} {preposition} {peer}",
-        what(key)
-    )
+    let isolation = isolation(policy, key, opinion.direction);
+    let names: Vec<_> = isolation.iter().map(|by| &*by.name).collect();
+    let names = names.join(", ");
+    let no_rule = no_rule(policy, key, opinion.direction);
+    format!("{direction} at {protects}: isolated by {names}, and {no_rule}")
 }
 
-/// `tcp/80`, `icmp type 8`, `ip47`.
-pub fn what(key: &FlowKey) -> String {
+/// What rules match of a key beside its addresses: `tcp/80`, `icmp type 8`, `ip47`.
+pub fn asked(key: &FlowKey) -> String {
     let name = protocol::name(key.protocol);
     if key.is_icmp() {
         format!("{name} type {}", key.destination_port >> 8)
@@ -74,49 +310,67 @@ const fn direction_name(direction: Direction) -> &'static str {
     }
 }
 
-const fn opposite(direction: Direction) -> Direction {
-    match direction {
-        Direction::Ingress => Direction::Egress,
-        Direction::Egress => Direction::Ingress,
-    }
-}
-
-/// The pod a step protects.
-fn subject<'d>(decider: &'d Decider, key: &FlowKey, direction: Direction) -> Option<&'d Pod> {
+/// The pod a stage of this direction protects.
+fn protected<'p>(policy: &'p PolicySet, key: &FlowKey, direction: Direction) -> Option<&'p Pod> {
     let address = match direction {
         Direction::Ingress => key.destination,
         Direction::Egress => key.source,
     };
-    decider
-        .policy()
-        .inventory
-        .pod_by_address(key.family, address)
+    policy.inventory.pod_by_address(key.family, address)
 }
 
-fn end_name(decider: &Decider, key: &FlowKey, direction: Direction) -> String {
+/// Name of the end a stage of this direction protects.
+fn end_name(policy: &PolicySet, key: &FlowKey, direction: Direction) -> String {
     let address = match direction {
         Direction::Ingress => key.destination,
         Direction::Egress => key.source,
     };
-    match subject(decider, key, direction) {
+    match protected(policy, key, direction) {
         Some(pod) => pod.full_name(),
         None => address.to_ip(key.family).to_string(),
     }
 }
 
-/// The policies that isolate the pod a step protects.
-fn isolating<'d>(
-    decider: &'d Decider,
-    key: &FlowKey,
-    direction: Direction,
-) -> Vec<&'d NetworkPolicy> {
-    let Some(pod) = subject(decider, key, direction) else {
+/// What isolates the pod a stage of this direction protects.
+pub fn isolation(policy: &PolicySet, key: &FlowKey, direction: Direction) -> Vec<Written> {
+    let Some(pod) = protected(policy, key, direction) else {
         return Vec::new();
     };
-    let isolates = |policy: &&NetworkPolicy| {
-        policy.namespace == pod.namespace
-            && policy.isolates(direction)
-            && policy.pod_selector.matches(&pod.labels)
+    if policy.compatibility.np_profile == NetworkPolicyProfile::V1Beta1Isolation {
+        let namespace = policy.inventory.namespace(&pod.namespace);
+        let isolates = |namespace: &&Namespace| {
+            direction == Direction::Ingress
+                && matches!(isolation_annotation(namespace), Some(Ok(true)))
+        };
+        let annotated = namespace.filter(isolates).into_iter();
+        let written = |namespace: &Namespace| Written {
+            name: format!("the annotation of Namespace {}", namespace.name),
+            place: namespace.source.as_ref().map(Source::place),
+            path: format!("metadata.annotations[{ISOLATION_ANNOTATION}]"),
+        };
+        return annotated.map(written).collect();
+    }
+    let written = |isolating: &NetworkPolicy| Written {
+        name: format!("NetworkPolicy {}", isolating.full_name()),
+        place: Some(isolating.source.place()),
+        path: String::new(),
     };
-    decider.policy().policies.iter().filter(isolates).collect()
+    isolating(policy, pod, direction).map(written).collect()
+}
+
+/// The policies that select a pod in a direction.
+fn isolating<'p>(
+    policy: &'p PolicySet,
+    pod: &'p Pod,
+    direction: Direction,
+) -> impl Iterator<Item = &'p NetworkPolicy> {
+    let live = !matches!(
+        policy.compatibility.plugin,
+        Some(Plugin::MultiTenant | Plugin::Subnet)
+    );
+    policy.policies.iter().filter(move |one| {
+        live && one.namespace == pod.namespace
+            && one.isolates(direction)
+            && one.pod_selector.matches(&pod.labels)
+    })
 }

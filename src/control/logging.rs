@@ -1,5 +1,7 @@
 //! Log lines on standard error. Workers never write any: they count, and tell control.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::settings::{Log, LogFormat, LogLevel};
@@ -15,6 +17,7 @@ pub fn start(log: &Log) {
     };
     let lines = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_max_level(level)
         .with_target(false);
     let _ = match log.format {

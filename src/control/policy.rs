@@ -7,11 +7,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::decide::{Decider, DeciderError};
 use super::rule_slots::{RuleSlots, RuleTotals, SlotsExhausted};
-use crate::classifier::tree::{self, CompileError, Limits, Tree};
+use crate::classifier::tree::Limits;
 use crate::dataplane::snapshot::{PolicySnapshot, RuleSlot, STAGES_MAX, Stage, StageRule};
 use crate::policy::source::{ReadError, read_directory};
-use crate::policy::{self, Compatibility, Direction, Finding, PolicySet, Severity, SourceFile};
+use crate::policy::{self, Compatibility, Direction, Finding, Severity, SourceFile};
 
 /// Yields the complete set of manifests.
 pub trait PolicySource: Send + Sync {
@@ -81,15 +82,8 @@ pub enum PolicyRefused {
     #[error("{} errors in the manifests", .0.iter().filter(|f| f.severity == Severity::Error).count())]
     Findings(Vec<Finding>),
     /// A stage exceeds a limit of the classifier.
-    #[error("stage {family} {direction}: {error}")]
-    Compile {
-        /// Policy family.
-        family: &'static str,
-        /// `egress` or `ingress`.
-        direction: &'static str,
-        /// What exceeded which limit.
-        error: CompileError,
-    },
+    #[error(transparent)]
+    Compile(#[from] DeciderError),
     /// More rules than counters.
     #[error(transparent)]
     Slots(#[from] SlotsExhausted),
@@ -109,12 +103,9 @@ impl PolicyRefused {
 }
 
 /// A policy compiled and ready to come into force.
-#[derive(Debug)]
 pub struct Prepared {
-    /// The objects and rules it was compiled from.
-    pub set: PolicySet,
-    /// One compiled tree for each stage of `set`.
-    pub trees: Vec<Arc<Tree>>,
+    /// The objects and rules it was compiled from, and the trees that forward.
+    pub decider: Decider,
     /// Warnings.
     pub findings: Vec<Finding>,
 }
@@ -132,33 +123,10 @@ pub fn prepare(
     let Some(set) = loaded.policy else {
         return Err(PolicyRefused::Findings(loaded.findings));
     };
-    prepare_set(set, loaded.findings, limits)
-}
-
-/// As [`prepare`], of objects already loaded.
-///
-/// # Errors
-/// A limit of the classifier is exceeded.
-pub fn prepare_set(
-    set: PolicySet,
-    findings: Vec<Finding>,
-    limits: &Limits,
-) -> Result<Prepared, PolicyRefused> {
     debug_assert!(set.stages.len() <= STAGES_MAX);
-    let compile = |stage: &policy::StageRules| {
-        tree::compile(&stage.rules, limits)
-            .map(Arc::new)
-            .map_err(|error| PolicyRefused::Compile {
-                family: stage.family,
-                direction: direction_name(stage.direction),
-                error,
-            })
-    };
-    let trees = set.stages.iter().map(compile).collect::<Result<_, _>>()?;
     Ok(Prepared {
-        set,
-        trees,
-        findings,
+        decider: Decider::new(set, limits)?,
+        findings: loaded.findings,
     })
 }
 
@@ -172,10 +140,11 @@ pub fn activate(
     slots: &mut RuleSlots,
     totals: impl Fn(RuleSlot) -> RuleTotals,
 ) -> Result<PolicySnapshot, SlotsExhausted> {
-    let mut stages = Vec::with_capacity(prepared.set.stages.len());
-    for (rules, tree) in prepared.set.stages.iter().zip(&prepared.trees) {
+    let set = prepared.decider.policy();
+    let mut stages = Vec::with_capacity(set.stages.len());
+    for (rules, tree) in set.stages.iter().zip(prepared.decider.trees()) {
         let stage_rules = rules.rules.rules().iter().map(|rule| {
-            let label = &prepared.set.origin(rule.origin).label;
+            let label = &set.origin(rule.origin).label;
             let slot = slots.assign(rule.id, label, generation, &totals)?;
             Ok(StageRule {
                 verdict: rule.verdict,

@@ -4,38 +4,49 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::wire::{Family, protocol};
 
 /// Source port of a probe that names none.
 pub const SOURCE_PORT_DEFAULT: u16 = 40_000;
 
-/// A packet, its ends named rather than addressed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A packet, its ends named rather than addressed. Serialised under the names a case file has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Probe {
     /// Who sends the packet.
     pub from: Endpoint,
     /// Whom it is addressed to.
     pub to: Endpoint,
     /// What it carries.
+    #[serde(rename = "proto")]
     pub protocol: ProbeProtocol,
     /// Destination port; TCP, UDP and SCTP need one, others ignore it.
     pub port: Option<u16>,
     /// Source port; [`SOURCE_PORT_DEFAULT`] unless given.
+    #[serde(rename = "src_port")]
     pub source_port: Option<u16>,
     /// ICMP type; an echo request, or the echo reply where `state` says so, unless given.
     pub icmp_type: Option<u8>,
     /// Which of the ends' addresses; their first common family unless given.
+    #[serde(with = "family_as_number")]
+    #[serde(default)]
     pub family: Option<Family>,
     /// Source address instead of the sender's own; identity follows it.
+    #[serde(rename = "src_ip")]
     pub source: Option<IpAddr>,
     /// Destination address instead of the receiver's own; identity follows it.
+    #[serde(rename = "dst_ip")]
     pub destination: Option<IpAddr>,
     /// What connection tracking says of the packet.
+    #[serde(default)]
     pub state: State,
 }
 
 /// One end of a probe.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub enum Endpoint {
     /// `ns/pod`: a pod's primary attachment.
     Pod {
@@ -69,7 +80,8 @@ pub enum Endpoint {
 }
 
 /// What a probe carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub enum ProbeProtocol {
     /// Address resolution, which is no IP packet.
     Arp,
@@ -82,7 +94,8 @@ pub enum ProbeProtocol {
 }
 
 /// What connection tracking says of a probe's packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum State {
     /// The first packet of a flow.
     #[default]
@@ -235,6 +248,51 @@ impl fmt::Display for ProbeProtocol {
     }
 }
 
+impl From<Endpoint> for String {
+    fn from(endpoint: Endpoint) -> String {
+        endpoint.to_string()
+    }
+}
+
+impl TryFrom<String> for Endpoint {
+    type Error = ProbeError;
+
+    fn try_from(text: String) -> Result<Self, ProbeError> {
+        text.parse()
+    }
+}
+
+impl From<ProbeProtocol> for String {
+    fn from(protocol: ProbeProtocol) -> String {
+        protocol.to_string()
+    }
+}
+
+impl TryFrom<String> for ProbeProtocol {
+    type Error = ProbeError;
+
+    fn try_from(text: String) -> Result<Self, ProbeError> {
+        text.parse()
+    }
+}
+
+/// A family is the number people call it by: 4 or 6.
+mod family_as_number {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+    use crate::wire::Family;
+
+    pub fn serialize<S: Serializer>(family: &Option<Family>, to: S) -> Result<S::Ok, S::Error> {
+        family.map(|family| family as u8).serialize(to)
+    }
+
+    pub fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<Option<Family>, D::Error> {
+        let number: Option<u8> = Option::deserialize(from)?;
+        let family = |number: u8| super::family(&number.to_string());
+        number.map(family).transpose().map_err(de::Error::custom)
+    }
+}
+
 impl FromStr for State {
     type Err = ProbeError;
 
@@ -358,5 +416,35 @@ mod tests {
             assert!(text.parse::<ProbeProtocol>().is_err(), "{text}");
         }
         assert_eq!("ip6".parse(), Ok(ProbeProtocol::TCP));
+    }
+
+    #[test]
+    fn a_probe_survives_json() {
+        let probe = Probe {
+            from: "x/a".parse().unwrap(),
+            to: "ip:2001:db8::1".parse().unwrap(),
+            protocol: ProbeProtocol::Icmpv6,
+            port: None,
+            source_port: Some(7),
+            icmp_type: Some(129),
+            family: Some(Family::V6),
+            source: Some("2001:db8::2".parse().unwrap()),
+            destination: None,
+            state: State::EstablishedReply,
+        };
+        let json = serde_json::to_string(&probe).unwrap();
+        assert!(json.contains(r#""proto":"icmpv6""#), "{json}");
+        assert!(json.contains(r#""state":"established-reply""#), "{json}");
+        assert_eq!(serde_json::from_str::<Probe>(&json).unwrap(), probe);
+        let short = r#"{"from": "x/a", "to": "x/b", "proto": "tcp", "port": 80}"#;
+        let probe: Probe = serde_json::from_str(short).unwrap();
+        assert_eq!((probe.state, probe.family), (State::New, None));
+        for wrong in [
+            r#"{"from": "x", "to": "x/b", "proto": "tcp"}"#,
+            r#"{"from": "x/a", "to": "x/b", "proto": "tcp", "family": 5}"#,
+            r#"{"from": "x/a", "to": "x/b", "proto": "tcp", "prot": 5}"#,
+        ] {
+            assert!(serde_json::from_str::<Probe>(wrong).is_err(), "{wrong}");
+        }
     }
 }

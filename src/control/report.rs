@@ -165,7 +165,12 @@ pub fn rules(slots: &RuleSlots, generation: u32, workers: &Workers) -> Vec<RuleS
 
 /// Size and shape of the compiled stages.
 pub fn stages(prepared: &Prepared) -> Vec<StageStatus> {
-    let stages = prepared.set.stages.iter().zip(&prepared.trees);
+    let stages = prepared
+        .decider
+        .policy()
+        .stages
+        .iter()
+        .zip(prepared.decider.trees());
     stages
         .map(|(rules, tree)| StageStatus {
             family: rules.family.to_owned(),

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::probe::{Endpoint, Probe, ProbeProtocol, SOURCE_PORT_DEFAULT};
-use crate::policy::inventory::{Service, TargetPort};
+use crate::policy::inventory::{Service, ServicePort, TargetPort};
 use crate::policy::{Inventory, Pod};
 use crate::wire::{Address, Family, FlowKey, protocol};
 
@@ -33,14 +33,26 @@ pub struct Translation {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
     /// No such pod.
-    #[error("no pod {0} in the manifests")]
-    NoPod(String),
+    #[error("no pod {namespace}/{name} in the manifests; namespace {namespace} has {known}")]
+    NoPod {
+        /// Where it was looked for.
+        namespace: String,
+        /// What was looked for.
+        name: String,
+        /// Names of the pods there; `none`.
+        known: String,
+    },
     /// The pod has no address.
     #[error("pod {0} has no status.podIPs")]
     PodWithoutAddress(String),
     /// No such node.
-    #[error("no node {0} in the manifests")]
-    NoNode(String),
+    #[error("no node {name} in the manifests; they have {known}")]
+    NoNode {
+        /// What was looked for.
+        name: String,
+        /// Names of the nodes there are; `none`.
+        known: String,
+    },
     /// The node has no address.
     #[error("node {0} has no InternalIP in status.addresses")]
     NodeWithoutAddress(String),
@@ -135,7 +147,13 @@ pub fn addresses(inventory: &Inventory, end: &Endpoint) -> Result<Vec<IpAddr>, R
         Endpoint::Pod { namespace, name } => {
             let full_name = || format!("{namespace}/{name}");
             let pod = inventory.pod(namespace, name);
-            let pod = pod.ok_or_else(|| ResolveError::NoPod(full_name()))?;
+            let pods = inventory.pods_in(namespace).iter();
+            let pods = pods.map(|&index| &*inventory.pod_at(index).name);
+            let pod = pod.ok_or_else(|| ResolveError::NoPod {
+                namespace: namespace.clone(),
+                name: name.clone(),
+                known: some_of(pods),
+            })?;
             let addresses = pod_addresses(inventory, pod);
             match addresses.is_empty() {
                 true => Err(ResolveError::PodWithoutAddress(full_name())),
@@ -144,7 +162,10 @@ pub fn addresses(inventory: &Inventory, end: &Endpoint) -> Result<Vec<IpAddr>, R
         }
         Endpoint::Node(name) => {
             let node = inventory.node(name);
-            let node = node.ok_or_else(|| ResolveError::NoNode(name.clone()))?;
+            let node = node.ok_or_else(|| ResolveError::NoNode {
+                name: name.clone(),
+                known: some_of(inventory.nodes().map(|node| &*node.name)),
+            })?;
             match node.addresses.is_empty() {
                 true => Err(ResolveError::NodeWithoutAddress(name.clone())),
                 false => Ok(node.addresses.clone()),
@@ -167,6 +188,23 @@ pub fn addresses(inventory: &Inventory, end: &Endpoint) -> Result<Vec<IpAddr>, R
         Endpoint::Attachment { .. } | Endpoint::Host(_) => {
             Err(ResolveError::NotSupported(end.to_string()))
         }
+    }
+}
+
+/// Names, as many as a message bears.
+fn some_of<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    const NAMES_MAX: usize = 8;
+    let names: Vec<_> = names.collect();
+    match names.len() {
+        0 => "none".to_owned(),
+        count if count > NAMES_MAX => {
+            format!(
+                "{} and {} more",
+                names[..NAMES_MAX].join(", "),
+                count - NAMES_MAX
+            )
+        }
+        _ => names.join(", "),
     }
 }
 
@@ -224,14 +262,8 @@ pub fn packet(inventory: &Inventory, probe: &Probe) -> Result<Option<Packet>, Re
     if let Endpoint::Service { .. } = probe.from {
         return Err(ResolveError::FromService(probe.from.to_string()));
     }
-    let sources = match probe.source {
-        Some(address) => vec![address],
-        None => addresses(inventory, &probe.from)?,
-    };
-    let destinations = match probe.destination {
-        Some(address) => vec![address],
-        None => addresses(inventory, &probe.to)?,
-    };
+    let sources = addresses_or(inventory, &probe.from, probe.source)?;
+    let destinations = addresses_or(inventory, &probe.to, probe.destination)?;
     if probe.protocol == ProbeProtocol::Arp {
         return Ok(None);
     }
@@ -280,6 +312,18 @@ pub fn packet(inventory: &Inventory, probe: &Probe) -> Result<Option<Packet>, Re
     }
     let translation = translate(inventory, probe, &mut key)?;
     Ok(Some(Packet { key, translation }))
+}
+
+/// The addresses of an end, or the one given instead; the end must exist all the same.
+fn addresses_or(
+    inventory: &Inventory,
+    end: &Endpoint,
+    instead: Option<IpAddr>,
+) -> Result<Vec<IpAddr>, ResolveError> {
+    match (addresses(inventory, end), instead) {
+        (Ok(_) | Err(ResolveError::PodWithoutAddress(_)), Some(address)) => Ok(vec![address]),
+        (found, _) => found,
+    }
 }
 
 /// The family of a probe: what it says, else what its protocol or an end of one family demands,
@@ -340,9 +384,7 @@ fn translate(
         });
     }
     let port = key.destination_port;
-    let fits = |one: &&crate::policy::inventory::ServicePort| {
-        one.number == port && one.protocol == key.protocol
-    };
+    let fits = |one: &&ServicePort| one.number == port && one.protocol == key.protocol;
     let Some(service_port) = service.ports.iter().find(fits) else {
         let ports = service.ports.iter();
         let ports: Vec<_> = ports
@@ -368,17 +410,7 @@ fn translate(
         addresses: list(&addresses),
     })?;
     key.destination = Address::from_ip(*address).1;
-    key.destination_port =
-        match &service_port.target {
-            TargetPort::Number(number) => *number,
-            TargetPort::Name(name) => backend.named_port(key.protocol, name).ok_or_else(|| {
-                ResolveError::NoTargetPort {
-                    service: service_name(service),
-                    backend: backend.full_name(),
-                    name: name.clone(),
-                }
-            })?,
-        };
+    key.destination_port = target_port(service, service_port, backend)?;
     let mut cluster_addresses = service.cluster_addresses.iter();
     Ok(Some(Translation {
         service: service_name(service),
@@ -388,4 +420,204 @@ fn translate(
             .copied(),
         port,
     }))
+}
+
+/// The number a service port leads to in its backend.
+fn target_port(service: &Service, port: &ServicePort, backend: &Pod) -> Result<u16, ResolveError> {
+    match &port.target {
+        TargetPort::Number(number) => Ok(*number),
+        TargetPort::Name(name) => {
+            let number = backend.named_port(port.protocol, name);
+            number.ok_or_else(|| ResolveError::NoTargetPort {
+                service: service_name(service),
+                backend: backend.full_name(),
+                name: name.clone(),
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::probe::State;
+    use crate::policy::{Compatibility, PolicySet, SourceFile, load};
+
+    fn set() -> PolicySet {
+        let text = "
+{kind: Node, apiVersion: v1, metadata: {name: n1},
+ status: {addresses: [{type: ExternalIP, address: 203.0.113.1}, {type: Hostname, address: n1},
+                      {type: InternalIP, address: 198.18.0.1}]}}
+---
+{kind: Pod, apiVersion: v1, metadata: {namespace: x, name: host}, spec: {nodeName: n1,
+ hostNetwork: true}}
+---
+{kind: Pod, apiVersion: v1, metadata: {namespace: x, name: dual, labels: {app: dual}},
+ status: {podIPs: [{ip: '2001:db8::1'}, {ip: 198.18.1.1}]}}
+---
+{kind: Pod, apiVersion: v1, metadata: {namespace: x, name: four},
+ status: {podIPs: [{ip: 198.18.1.2}]}}
+---
+{kind: Pod, apiVersion: v1, metadata: {namespace: x, name: none}}
+---
+{kind: Service, apiVersion: v1, metadata: {namespace: x, name: four-only}, spec: {
+ clusterIP: 198.19.0.1, selector: {app: dual}, ports: [{port: 53, protocol: UDP, targetPort: dns}]}}
+---
+{kind: Service, apiVersion: v1, metadata: {namespace: x, name: nobody}, spec: {
+ selector: {app: nobody}, ports: [{port: 80}]}}
+";
+        let file = SourceFile {
+            name: "m.yaml".into(),
+            text: text.into(),
+        };
+        let loaded = load(&[file], &Compatibility::default());
+        loaded
+            .policy
+            .unwrap_or_else(|| panic!("{:?}", loaded.findings))
+    }
+
+    fn probe(from: &str, to: &str, protocol: &str) -> Probe {
+        Probe {
+            from: from.parse().unwrap(),
+            to: to.parse().unwrap(),
+            protocol: protocol.parse().unwrap(),
+            port: Some(80),
+            source_port: None,
+            icmp_type: None,
+            family: None,
+            source: None,
+            destination: None,
+            state: State::New,
+        }
+    }
+
+    fn key(probe: &Probe) -> String {
+        match packet(&set().inventory, probe) {
+            Ok(Some(packet)) => packet.key.to_string(),
+            Ok(None) => "no packet".into(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    #[test]
+    fn the_family_is_the_first_both_ends_have() {
+        for (from, to, protocol, expected) in [
+            (
+                "x/dual",
+                "x/dual",
+                "tcp",
+                "tcp [2001:db8::1]:40000 > [2001:db8::1]:80",
+            ),
+            (
+                "x/dual",
+                "x/four",
+                "tcp",
+                "tcp 198.18.1.1:40000 > 198.18.1.2:80",
+            ),
+            (
+                "x/four",
+                "x/dual",
+                "sctp",
+                "sctp 198.18.1.2:40000 > 198.18.1.1:80",
+            ),
+            (
+                "ip:2001:db8::9",
+                "x/dual",
+                "ip47",
+                "ip47 [2001:db8::9]:0 > [2001:db8::1]:0",
+            ),
+            (
+                "x/dual",
+                "x/dual",
+                "icmp",
+                "icmpv6 2001:db8::1 > 2001:db8::1 type 128 code 0 id 0",
+            ),
+            (
+                "x/four",
+                "x/four",
+                "icmp",
+                "icmp 198.18.1.2 > 198.18.1.2 type 8 code 0 id 0",
+            ),
+            (
+                "x/four",
+                "x/dual",
+                "icmpv6",
+                "x/four has no IPv6 address; it has 198.18.1.2",
+            ),
+        ] {
+            assert_eq!(key(&probe(from, to, protocol)), expected);
+        }
+        let four = Probe {
+            family: Some(Family::V4),
+            ..probe("x/dual", "x/dual", "udp")
+        };
+        assert_eq!(key(&four), "udp 198.18.1.1:40000 > 198.18.1.1:80");
+    }
+
+    #[test]
+    fn nodes_are_asked_at_their_internal_address_and_so_are_pods_on_their_network() {
+        for from in ["node:n1", "x/host"] {
+            assert_eq!(
+                key(&probe(from, "x/four", "tcp")),
+                "tcp 198.18.0.1:40000 > 198.18.1.2:80",
+                "{from}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_address_given_replaces_the_ends_own_but_the_end_must_exist() {
+        let mut spoofed = Probe {
+            source: Some("198.18.9.9".parse().unwrap()),
+            ..probe("x/none", "x/four", "tcp")
+        };
+        assert_eq!(key(&spoofed), "tcp 198.18.9.9:40000 > 198.18.1.2:80");
+        spoofed.source = None;
+        assert_eq!(key(&spoofed), "pod x/none has no status.podIPs");
+        spoofed.source = Some("198.18.9.9".parse().unwrap());
+        spoofed.from = "x/nobody".parse().unwrap();
+        assert!(key(&spoofed).starts_with("no pod x/nobody in the manifests; namespace x has "));
+    }
+
+    #[test]
+    fn a_service_that_cannot_be_translated_says_why() {
+        for (to, protocol, port, expected) in [
+            (
+                "svc:x/gone",
+                "tcp",
+                80,
+                "no service x/gone in the manifests",
+            ),
+            (
+                "svc:x/nobody",
+                "tcp",
+                80,
+                "service x/nobody must select exactly one pod with an address, found none",
+            ),
+            (
+                "svc:x/four-only",
+                "tcp",
+                53,
+                "service x/four-only has no port tcp/53; it has udp/53",
+            ),
+            (
+                "svc:x/four-only",
+                "udp",
+                53,
+                "service x/four-only: its backend x/dual has no container port named \"dns\"",
+            ),
+            (
+                "svc:x/four-only",
+                "icmp",
+                0,
+                "service x/four-only translates tcp, udp and sctp, not icmp",
+            ),
+        ] {
+            let probe = Probe {
+                port: Some(port),
+                ..probe("x/dual", to, protocol)
+            };
+            assert_eq!(key(&probe), expected);
+        }
+    }
 }

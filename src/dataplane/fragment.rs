@@ -1,9 +1,9 @@
 //! Virtual reassembly: the first fragment's verdict holds for the fragments behind it.
 //!
-//! A [`FragmentTracker`] remembers, for each datagram whose first fragment was admitted, the flow it
-//! belongs to and which of its bytes have passed. A later fragment is forwarded only if the first
-//! was, and only if it overlaps nothing that passed before (RFC 5722, applied to IPv4 too): after an
-//! overlap no further fragment of the datagram passes, so that it is never completed.
+//! A [`FragmentTracker`] remembers, for each datagram whose first fragment was admitted, the flow
+//! it belongs to and which of its bytes have passed. A later fragment is forwarded only if the
+//! first was, and only if it overlaps nothing that passed before (RFC 5722, applied to IPv4 too):
+//! after an overlap no further fragment of the datagram passes, so that it is never completed.
 //!
 //! Bounds: datagrams at once, fragments a datagram, seconds from first to last fragment, and the
 //! share of the table one source may hold. Everything is allocated at the start.
@@ -106,8 +106,8 @@ struct Covered {
 }
 
 impl FragmentTracker {
-    /// A tracker with all its memory allocated. `hash_key` is chosen at random at the start, so that
-    /// no one can choose which datagrams collide.
+    /// A tracker with all its memory allocated. `hash_key` is chosen at random at the start, so
+    /// that no one can choose which datagrams collide.
     pub fn new(limits: FragmentLimits, hash_key: [u64; 2]) -> Self {
         let slots = limits.datagrams_max.max(1).next_power_of_two() as usize;
         let mut tracker = FragmentTracker {
@@ -250,8 +250,8 @@ impl FragmentTracker {
         None
     }
 
-    /// Takes an unused entry, of which there is one, and puts it in its bucket and at the end of the
-    /// list by age.
+    /// Takes an unused entry, of which there is one, and puts it in its bucket and at the end of
+    /// the list by age.
     fn insert(&mut self, bucket: u32, source: u32, key: DatagramKey) -> u32 {
         let index = self.unused;
         self.unused = self.entries[index as usize].next;
@@ -439,7 +439,7 @@ mod tests {
         let header = Ipv4 {
             source: [198, 18, 0, host],
             identification: id,
-            flags_and_offset: offset_bytes / 8 | if more { 0x2000 } else { 0 },
+            flags_and_offset: (offset_bytes / 8) | if more { 0x2000 } else { 0 },
             ..Ipv4::new(protocol::UDP)
         };
         let mut data = sample::udp(&[]);
@@ -632,6 +632,10 @@ mod tests {
             let expected = if id < 8 { None } else { FULL };
             assert_eq!(first(&mut tracker, 0, &view(1, id, 0, 800, true)), expected);
         }
+        // Completing one makes room for another, but for no more.
+        assert_eq!(later(&mut tracker, 0, &view(1, 3, 800, 8, false)), None);
+        assert_eq!(first(&mut tracker, 0, &view(1, 50, 0, 800, true)), None);
+        assert_eq!(first(&mut tracker, 0, &view(1, 51, 0, 800, true)), FULL);
         for host in 2..9 {
             for id in 0..8 {
                 assert_eq!(first(&mut tracker, 1, &view(host, id, 0, 800, true)), None);
@@ -675,10 +679,14 @@ mod tests {
         assert!(entries + slots * 5 * size_of::<u32>() <= 4 << 20);
     }
 
-    /// The obvious slow tracker: which fragments of each datagram passed, compared pairwise.
+    /// Start, end, more.
+    type Range = (u32, u32, bool);
+
+    /// The obvious slow tracker: which fragments of each datagram passed, compared pairwise. A
+    /// datagram has its time of expiry, what passed, and whether it is poisoned.
     #[derive(Default)]
     struct Reference {
-        datagrams: HashMap<(u8, u16), (u64, Vec<(u32, u32, bool)>, bool)>,
+        datagrams: HashMap<(u8, u16), (u64, Vec<Range>, bool)>,
     }
 
     impl Reference {
@@ -686,7 +694,7 @@ mod tests {
             &mut self,
             now_us: u64,
             key: (u8, u16),
-            (start, end, more): (u32, u32, bool),
+            (start, end, more): Range,
         ) -> Option<DropReason> {
             self.datagrams.retain(|_, datagram| datagram.0 > now_us);
             if start == 0 {
@@ -699,7 +707,7 @@ mod tests {
             if *poisoned || passed.contains(&(start, end, more)) {
                 return OVERLAP;
             }
-            let contradicts = |other: &(u32, u32, bool)| {
+            let contradicts = |other: &Range| {
                 let overlap = start < other.1 && other.0 < end;
                 let behind_last = (!other.2 && end > other.1) || (!more && other.1 > end);
                 overlap || behind_last || (!more && !other.2)

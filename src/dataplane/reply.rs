@@ -1,7 +1,7 @@
 //! Answers to packets that are not forwarded: ICMP and ICMPv6 errors, TCP resets.
 //!
-//! An answer is built in the buffer of the frame it answers, and goes back out of the port that came
-//! in on. Nothing is allocated.
+//! An answer is built in the buffer of the frame it answers, and goes back out of the port it
+//! came in on. Nothing is allocated.
 
 use super::frame::FrameBuffer;
 use crate::wire::{
@@ -35,7 +35,7 @@ pub enum NoReply {
     /// It is an ICMP error, or a redirect.
     #[error("never an error about an ICMP error")]
     AboutIcmpError,
-    /// It is a fragment other than the first.
+    /// It is a fragment other than the first; for a reset, any fragment.
     #[error("never an error about a later fragment")]
     AboutLaterFragment,
     /// Its IP or Ethernet destination is a multicast or broadcast address.
@@ -71,8 +71,8 @@ pub struct Replier {
 /// the frame. Only a partial transport checksum is completed in the quote. The answer goes from
 /// `replier` to the frame's sender; VLAN tags stay.
 ///
-/// The caller keeps from asking about packets to the broadcast addresses of attached networks, which
-/// look like any other here unless the frame was broadcast too.
+/// The caller keeps from asking about packets to the broadcast addresses of attached networks,
+/// which look like any other here unless the frame was broadcast too.
 ///
 /// # Errors
 /// Why the packet must not be answered; the frame is unchanged then.

@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::compatibility::{Icmp, NetworkPolicyProfile};
+use super::compatibility::{Icmp, NetworkPolicyProfile, Plugin};
 use super::inventory::{Inventory, Namespace, PodIndex};
 use super::network_policy::{Peer, PeerKind, PolicyPort, PolicyRule, PortMatch};
 use super::selection::{Addresses, Selections};
@@ -46,7 +46,7 @@ type Ranges = Vec<(Family, Address, Address)>;
 pub fn compile<'c>(
     inventory: &'c Inventory,
     selections: &'c Selections<'c>,
-    policies: &[&'c NetworkPolicy],
+    policies: &'c [NetworkPolicy],
     compatibility: &'c Compatibility,
 ) -> (Vec<StageRules>, Vec<Origin>) {
     let mut compiler = Compiler {
@@ -55,7 +55,7 @@ pub fn compile<'c>(
         compatibility,
         policies: policies
             .iter()
-            .map(|&policy| (policy, selections.subjects(policy)))
+            .map(|policy| (policy, selections.subjects(policy)))
             .collect(),
         origins: Vec::new(),
     };
@@ -133,6 +133,9 @@ impl<'c> Compiler<'c> {
     /// The isolated pods by namespace.
     fn isolated(&self, direction: Direction) -> BTreeMap<&'c str, BTreeSet<PodIndex>> {
         let mut isolated: BTreeMap<&str, BTreeSet<PodIndex>> = BTreeMap::new();
+        if let Some(Plugin::MultiTenant | Plugin::Subnet) = self.compatibility.plugin {
+            return isolated;
+        }
         if self.compatibility.np_profile == NetworkPolicyProfile::V1Beta1Isolation {
             // Egress came with the profile that isolates pod by pod.
             let denied = |namespace: &&Namespace| {

@@ -225,7 +225,7 @@ impl<'t> Builder<'t> {
             }
             Event::SequenceStart(_, anchor, tag) => {
                 self.check_tag(tag.as_deref(), "seq", start);
-                let value = Value::Sequence(self.items(start)?);
+                let value = Value::Sequence(self.items()?);
                 (
                     Node {
                         position: start,
@@ -260,7 +260,7 @@ impl<'t> Builder<'t> {
         Ok(node)
     }
 
-    fn items(&mut self, start: Position) -> Result<Vec<Node>, ScanError> {
+    fn items(&mut self) -> Result<Vec<Node>, ScanError> {
         let mut items = Vec::new();
         let parent = self.path.len();
         while let Some((event, span)) = self.next()? {
@@ -268,7 +268,7 @@ impl<'t> Builder<'t> {
                 break;
             }
             self.path.push_str(&format!("[{}]", items.len()));
-            let item = self.node(event, span, Some(start));
+            let item = self.node(event, span, None);
             self.path.truncate(parent);
             items.push(item?);
         }

@@ -1,5 +1,7 @@
 //! What loading or checking manifests has to say, and where.
 
+use serde::{Deserialize, Serialize};
+
 use super::document::Position;
 
 /// How bad a finding is.
@@ -12,7 +14,7 @@ pub enum Severity {
 }
 
 /// A place in a source file; line and column count from 1.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Place {
     /// [`super::SourceFile::name`].
     pub file: String,

@@ -97,7 +97,7 @@ pub struct Node {
     pub name: String,
     /// `metadata.labels`.
     pub labels: Labels,
-    /// `status.addresses` of type `InternalIP` and `ExternalIP`, and the addresses its pods know it
+    /// `status.addresses` of type `InternalIP`, then `ExternalIP`, and the addresses its pods know it
     /// by: `status.hostIPs`, and `status.podIPs` of pods on the host's network.
     pub addresses: Vec<IpAddr>,
     /// Where it is written; `None` when only pods mention it.

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use super::compatibility::Plugin;
 use super::decode::{Objects, decode};
 use super::inventory::{Inventory, Source};
 use super::selection::Selections;
@@ -46,7 +45,7 @@ pub fn load_documents(
     Loaded { findings, policy }
 }
 
-fn assemble(
+pub(super) fn assemble(
     objects: Objects,
     compatibility: &Compatibility,
     findings: &mut Vec<Finding>,
@@ -61,11 +60,7 @@ fn assemble(
     );
     let selections = Selections::new(&inventory);
     lint::lint(&inventory, &selections, &policies, compatibility, findings);
-    let in_force: Vec<_> = match compatibility.plugin {
-        Some(Plugin::MultiTenant | Plugin::Subnet) => Vec::new(),
-        Some(Plugin::NetworkPolicy) | None => policies.iter().collect(),
-    };
-    let (stages, origins) = compile::compile(&inventory, &selections, &in_force, compatibility);
+    let (stages, origins) = compile::compile(&inventory, &selections, &policies, compatibility);
     drop(selections);
     PolicySet {
         inventory,

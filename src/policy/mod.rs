@@ -24,6 +24,7 @@ pub mod selector;
 pub mod source;
 
 pub use compatibility::{Compatibility, CompatibilityError};
+pub use compile::{ISOLATION_ANNOTATION, isolation_annotation};
 pub use document::Document;
 pub use evaluate::{Evaluation, Step};
 pub use finding::{Finding, Place, Severity};

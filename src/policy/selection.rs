@@ -14,11 +14,14 @@ pub type Addresses = Rc<[(Family, Address)]>;
 /// Pods of one namespace by label.
 type LabelIndex<'i> = HashMap<(&'i str, &'i str), Vec<PodIndex>>;
 
+/// Pods that have a port name, with its number, by protocol.
+type NamedPorts = HashMap<u8, Vec<(u16, PodIndex)>>;
+
 /// Answers by selector; equal questions are worked out once.
 pub struct Selections<'i> {
     inventory: &'i Inventory,
     labels: HashMap<&'i str, LabelIndex<'i>>,
-    by_port_name: HashMap<&'i str, HashMap<u8, Vec<(u16, PodIndex)>>>,
+    by_port_name: HashMap<&'i str, NamedPorts>,
     peers: RefCell<HashMap<(String, String), Addresses>>,
 }
 
@@ -26,7 +29,7 @@ impl<'i> Selections<'i> {
     /// Indexes the inventory.
     pub fn new(inventory: &'i Inventory) -> Self {
         let mut labels: HashMap<&str, LabelIndex> = HashMap::new();
-        let mut by_port_name: HashMap<_, HashMap<_, _>> = HashMap::new();
+        let mut by_port_name: HashMap<_, NamedPorts> = HashMap::new();
         for (position, pod) in inventory.pods().iter().enumerate() {
             if !pod.is_subject() {
                 continue;
@@ -41,7 +44,7 @@ impl<'i> Selections<'i> {
                     continue;
                 };
                 let of_name = by_port_name.entry(name).or_default();
-                let named: &mut Vec<_> = of_name.entry(port.protocol).or_default();
+                let named = of_name.entry(port.protocol).or_default();
                 // The first of a name counts, and only once.
                 let counted = named.last().is_some_and(|(_, last)| *last == index);
                 if !counted {

@@ -9,9 +9,9 @@
 //! complete, it stays wrong.
 //!
 //! [`detect`] recognises one without reading the payload, [`complete`] finishes it. A complete
-//! checksum that happens to equal the pseudo-header's sum is taken for a partial one, and completing
-//! it computes the very same value again: harmless. What one packet in 65,536 loses is only the
-//! receiver's chance to notice that it was damaged before it came here.
+//! checksum that happens to equal the pseudo-header's sum is taken for a partial one, and
+//! completing it computes the very same value again: harmless. What one packet in 65,536 loses is
+//! only the receiver's chance to notice that it was damaged before it came here.
 
 use super::{Address, Family, PacketView, crc32c, protocol};
 
@@ -73,8 +73,8 @@ pub fn pseudo_header_sum(view: &PacketView, transport_bytes: u32) -> u16 {
     add(addresses, fold(rest))
 }
 
-/// Folded sum of an address's words. An IPv4 address is the low 32 bits of a number whose other bits
-/// are 0, so the family does not matter.
+/// Folded sum of an address's words. An IPv4 address is the low 32 bits of a number whose other
+/// bits are 0, so the family does not matter.
 #[inline]
 pub fn address_sum(address: Address) -> u16 {
     let [high, low] = address.halves();
@@ -262,9 +262,9 @@ fn sum_native(bytes: &[u8]) -> u64 {
 /// Folds a sum of 16- or 32-bit words to 16 bits.
 #[inline(always)]
 const fn fold(sum: u64) -> u16 {
+    // At most 0x1_ffff_fffe, then 0x1_fffe, then 0xffff.
     let sum = (sum & 0xffff_ffff) + (sum >> 32);
     let sum = (sum & 0xffff) + ((sum >> 16) & 0xffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
     sum as u16
 }
@@ -362,6 +362,26 @@ mod tests {
         assert_eq!(sum(&bytes), 0xddf2);
         assert_eq!(sum(&bytes[..7]), 0xdcfb);
         assert_eq!((sum(&[]), sum(&[0xff; 6])), (0, 0xffff));
+    }
+
+    #[test]
+    fn folding_at_its_edges() {
+        for sum in [
+            0,
+            1,
+            0xffff,
+            0x1_0000,
+            0x1_ffff_fffe,
+            u64::MAX,
+            u64::MAX - 1,
+            1 << 63,
+        ] {
+            let mut slow = u128::from(sum);
+            while slow > 0xffff {
+                slow = (slow & 0xffff) + (slow >> 16);
+            }
+            assert_eq!(u128::from(fold(sum)), slow, "{sum:#x}");
+        }
     }
 
     #[test]

@@ -64,8 +64,9 @@ pub fn decrement_ttl(bytes: &mut [u8], view: &mut PacketView) -> bool {
 ///
 /// A partial checksum stays partial (only the pseudo-header's part of it changes), an absent one
 /// absent; a wrong one stays wrong. Whoever sends the frame completes it afterwards
-/// ([`checksum::complete`]), also if it did not look partial before. A later fragment has no ports to replace. SCTP's checksum is no
-/// sum: when a port changes it is computed anew, which alone reads the payload.
+/// ([`checksum::complete`]), also if it did not look partial before. A later fragment has no ports
+/// to replace. SCTP's checksum is no sum: when a port changes it is computed anew, which alone
+/// reads the payload.
 pub fn rewrite(bytes: &mut [u8], view: &mut PacketView, rewrite: &Rewrite) {
     let state = checksum::detect(bytes, view);
     let Some(packet) = bytes.get_mut(view.l3 as usize..view.packet_end as usize) else {
@@ -420,6 +421,27 @@ mod tests {
             assert!(!decrement_ttl(&mut frame, &mut view));
             assert_eq!((frame, view.ttl), (before, 1));
         }
+    }
+
+    #[test]
+    fn a_udp_checksum_never_becomes_zero() {
+        let frame = sample::filled(Ipv4::new(protocol::UDP).frame(&sample::udp(b"abcd")));
+        let rewrite_to = |port| Rewrite {
+            source_port: Some(port),
+            ..Rewrite::default()
+        };
+        let ones = [0xff, 0xff];
+        let port = (0..=u16::MAX)
+            .find(|&port| rewritten_slowly(frame.clone(), &rewrite_to(port))[40..42] == ones)
+            .expect("one port in 65,536 leads there");
+        let mut fast = frame.clone();
+        rewrite(&mut fast, &mut view(&frame), &rewrite_to(port));
+        assert_eq!(fast[40..42], ones);
+        let mut error = Ipv4::new(protocol::ICMP).frame(&sample::icmp(3, 3, &frame[14..]));
+        let outer = view(&error);
+        let mut quoted = parse_icmp_error(&error, &outer).unwrap();
+        rewrite_quoted(&mut error, &outer, &mut quoted, &rewrite_to(port));
+        assert_eq!(error[42..], fast[14..]);
     }
 
     #[test]

@@ -44,8 +44,8 @@ pub enum DestinationKind {
 /// Is there an address in the key with which a packet must never be forwarded?
 ///
 /// Multicast and broadcast destinations are no martians; see [`destination_kind`]. Packets between
-/// neighbours and the box itself (DHCP from 0.0.0.0, neighbour discovery from `::` or fe80::/10) are
-/// martians here: ask this only about packets to be forwarded.
+/// neighbours and the box itself (DHCP from 0.0.0.0, neighbour discovery from `::` or fe80::/10)
+/// are martians here: ask this only about packets to be forwarded.
 #[inline]
 pub fn martian(key: &FlowKey) -> Option<Martian> {
     let found = match key.family {

@@ -27,11 +27,12 @@ pub const RIGHT: Ipv4Addr = Ipv4Addr::new(198, 18, 1, 3);
 pub const BOX_V6: &str = "2001:db8:1::1";
 pub const LEFT_V6: &str = "2001:db8:1::2";
 pub const RIGHT_V6: &str = "2001:db8:1::3";
-const MACS: [(&str, &str); 4] = [
+const MACS: [(&str, &str); 5] = [
     ("left", "02:00:5e:00:01:02"),
     ("right", "02:00:5e:00:01:03"),
     ("l0", "02:00:5e:00:01:01"),
     ("r0", "02:00:5e:00:01:04"),
+    ("p0", "02:00:5e:00:01:05"),
 ];
 
 /// Whether tests that need root can run; where they must, not being root is a failure.
@@ -48,62 +49,66 @@ pub fn may_run(test: &str) -> bool {
 /// The namespaces of one test.
 pub struct World {
     prefix: String,
+    parts: &'static [&'static str],
 }
 
 impl World {
     /// Left, box and right, joined by veth.
     pub fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let prefix = format!("pc-xdp-{}-{number}", std::process::id());
-        let world = World { prefix };
-        for part in ["left", "box", "right"] {
-            run("ip", &["netns", "add", &world.name(part)]);
-            world.ip(part, "link set lo up");
-        }
+        let world = World::with_parts(&["left", "box", "right"]);
         world.join("l0", "left");
         world.join("r0", "right");
         world.ip("box", &format!("addr add {BOX}/24 dev l0"));
         world.ip("box", &format!("addr add {BOX_V6}/64 dev l0 nodad"));
-        for (part, other, v4, v6) in [
-            ("left", "right", RIGHT, RIGHT_V6),
-            ("right", "left", LEFT, LEFT_V6),
-        ] {
-            let mac = mac(other);
-            for address in [v4.to_string(), v6.to_owned()] {
-                world.ip(
-                    part,
-                    &format!("neigh replace {address} lladdr {mac} dev eth0"),
-                );
-            }
+        world
+    }
+
+    /// Namespaces with nothing but loopback.
+    pub fn with_parts(parts: &'static [&'static str]) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let prefix = format!("pc-xdp-{}-{number}", std::process::id());
+        let world = World { prefix, parts };
+        for part in parts {
+            run("ip", &["netns", "add", &world.name(part)]);
+            world.ip(part, "link set lo up");
         }
         world
     }
 
     /// A veth from the box's interface to the part's eth0, both up, the part's end with addresses.
     pub fn join(&self, interface: &str, part: &str) {
-        self.ip(
-            "box",
-            &format!(
-                "link add {interface} address {} type veth peer name eth0 address {} netns {}",
-                mac(interface),
-                mac(part),
-                self.name(part)
-            ),
-        );
-        self.ip("box", &format!("link set {interface} up"));
-        self.address_part(part);
+        self.join_from("box", interface, part);
     }
 
-    /// Gives a part's eth0 its addresses.
-    pub fn address_part(&self, part: &str) {
-        let (v4, v6) = match part {
-            "left" => (LEFT, LEFT_V6),
-            _ => (RIGHT, RIGHT_V6),
-        };
+    /// The same from another part than the box.
+    pub fn join_from(&self, from: &str, interface: &str, part: &str) {
+        let (near, far, name) = (mac(interface), mac(part), self.name(part));
+        let ends = format!("address {near} type veth peer name eth0 address {far} netns {name}");
+        self.ip(from, &format!("link add {interface} {ends}"));
+        self.ip(from, &format!("link set {interface} up"));
         self.ip(part, "link set eth0 up");
-        self.ip(part, &format!("addr add {v4}/24 dev eth0"));
-        self.ip(part, &format!("addr add {v6}/64 dev eth0 nodad"));
+        let (own, other, others) = match part {
+            "left" => (
+                [LEFT.to_string(), LEFT_V6.into()],
+                "right",
+                [RIGHT.to_string(), RIGHT_V6.into()],
+            ),
+            _ => (
+                [RIGHT.to_string(), RIGHT_V6.into()],
+                "left",
+                [LEFT.to_string(), LEFT_V6.into()],
+            ),
+        };
+        self.ip(part, &format!("addr add {}/24 dev eth0", own[0]));
+        self.ip(part, &format!("addr add {}/64 dev eth0 nodad", own[1]));
+        let mac = mac(other);
+        for address in others {
+            self.ip(
+                part,
+                &format!("neigh replace {address} lladdr {mac} dev eth0"),
+            );
+        }
     }
 
     /// The namespace of a part.
@@ -161,7 +166,7 @@ impl World {
         (0..4).any(|_| self.pings(part, address))
     }
 
-    /// IP packets that the kernel's own stack in a part has seen.
+    /// IPv4 packets and IPv6 echo requests that the kernel's own stack in a part has seen.
     pub fn kernel_packets(&self, part: &str) -> u64 {
         self.within(part, || {
             let v4 = std::fs::read_to_string("/proc/thread-self/net/snmp").expect("snmp");
@@ -173,9 +178,9 @@ impl World {
             let v6 = std::fs::read_to_string("/proc/thread-self/net/snmp6").expect("snmp6");
             let v6 = v6
                 .lines()
-                .find_map(|line| line.strip_prefix("Ip6InReceives"));
+                .find_map(|line| line.strip_prefix("Icmp6InEchos"));
             let number = |text: &str| text.trim().parse::<u64>().expect("a number");
-            number(v4) + number(v6.expect("Ip6InReceives"))
+            number(v4) + number(v6.expect("Icmp6InEchos"))
         })
     }
 
@@ -198,7 +203,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        for part in ["left", "box", "right"] {
+        for part in self.parts {
             if self.path(part).exists() {
                 for pin in self.pins(part) {
                     let _ = xdp::detach_pin(Path::new(xdp::DEFAULT_PIN_DIRECTORY), &pin);
@@ -209,7 +214,7 @@ impl Drop for World {
     }
 }
 
-fn mac(name: &str) -> &'static str {
+pub fn mac(name: &str) -> &'static str {
     let found = MACS.iter().find(|(of, _)| *of == name);
     found.map_or("02:00:5e:00:01:ff", |(_, mac)| mac)
 }

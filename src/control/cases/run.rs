@@ -1,6 +1,7 @@
 //! Runs a case: loads its manifests, judges its probes, compares.
 
 use super::{Case, Manifests, ProbeCase, Reception, RejectCase, Socket};
+use crate::classifier::RuleVerdict;
 use crate::classifier::tree::Limits;
 use crate::control::decide::Decider;
 use crate::control::explain;
@@ -219,6 +220,14 @@ fn outcome(case: &Case, probe: &ProbeCase, decider: &Decider, judgement: &Judgem
         .as_ref()
         .and_then(|decision| decision.deciding());
     let origin = opinion.and_then(|opinion| decider.origin(opinion));
+    let written = origin.and_then(|origin| origin.place.clone());
+    // What isolates is written somewhere, though the denial that follows from it is not.
+    let isolating = || {
+        let denial = opinion.filter(|opinion| opinion.verdict == RuleVerdict::Deny)?;
+        let key = judgement.asked.as_ref()?;
+        let isolation = explain::isolation(decider.policy(), key, denial.direction);
+        isolation.into_iter().find_map(|by| by.place)
+    };
     let verdict = |allow| if allow { "allow" } else { "deny" };
     let mut expect = verdict(probe.expectation.allow).to_owned();
     let mut got = verdict(judgement.allow).to_owned();
@@ -239,7 +248,7 @@ fn outcome(case: &Case, probe: &ProbeCase, decider: &Decider, judgement: &Judgem
         got,
         stage: opinion.map(|opinion| opinion.family),
         rule: origin.map(|origin| origin.label.clone()),
-        rule_place: origin.and_then(|origin| origin.place.clone()),
+        rule_place: written.or_else(isolating),
         reason: explain::summary(decider, judgement),
         why: probe.why.clone(),
     }
@@ -255,19 +264,16 @@ fn details(probe: &ProbeCase, judgement: &Judgement) -> Vec<(String, String)> {
             .as_ref()
             .and_then(|decision| decision.denial());
         let found = denial.map_or("none", |denial| denial.family);
-        details.push((
-            format!("deny_stage {wanted}"),
-            format!("deny_stage {found}"),
-        ));
+        details.push((format!("at {wanted}"), format!("at {found}")));
     }
     if let Some(wanted) = &expectation.reject {
         // NetworkPolicy has no answer but silence.
-        details.push((format!("reject {wanted}"), "reject silence".to_owned()));
+        details.push((format!("with {wanted}"), "in silence".to_owned()));
     }
     let (source, destination) = on_the_wire(probe, judgement);
-    for (key, wanted, found) in [
-        ("expect_src", expectation.source, source),
-        ("expect_dst", expectation.destination, destination),
+    for (preposition, wanted, found) in [
+        ("from", expectation.source, source),
+        ("to", expectation.destination, destination),
     ] {
         let Some(wanted) = wanted else { continue };
         let found = found.map(|found| Socket {
@@ -275,7 +281,10 @@ fn details(probe: &ProbeCase, judgement: &Judgement) -> Vec<(String, String)> {
             ..found
         });
         let found = found.map_or("none".into(), |found| found.to_string());
-        details.push((format!("{key} {wanted}"), format!("{key} {found}")));
+        details.push((
+            format!("{preposition} {wanted}"),
+            format!("{preposition} {found}"),
+        ));
     }
     details
 }
@@ -337,14 +346,14 @@ fn reception(case: &Case, reject_case: &RejectCase, findings: &[Finding]) -> Out
         match findings.iter().find(fits) {
             Some(finding) => decisive = Some(finding),
             None => {
-                let path = reject_case.finding_path.as_deref().unwrap_or_default();
-                let reason = reject_case.reason_contains.as_deref().unwrap_or_default();
-                expect = [&expect, path, reason]
-                    .join(" ")
-                    .trim_end()
-                    .replace("  ", " ");
-                if let Some(finding) = decisive {
-                    got = [&got, &*finding.path, &*finding.message].join(" ");
+                let found = decisive.map_or(("", ""), |one| (&*one.path, &*one.message));
+                if let Some(path) = &reject_case.finding_path {
+                    expect.push_str(&format!(" at {path}"));
+                    got.push_str(&format!(" at {}", found.0));
+                }
+                if let Some(reason) = &reject_case.reason_contains {
+                    expect.push_str(&format!(" because {reason}"));
+                    got.push_str(&format!(" because {}", found.1));
                 }
             }
         }

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Supervisor, mode_name};
 use crate::control::admin::Request;
+use crate::control::explain::{Explanation, explain};
+use crate::control::probe::Probe;
 use crate::control::reload::ReloadCause;
 use crate::control::report;
 use crate::control::status::{PolicyStatus, PortStatus, Status};
@@ -14,10 +16,17 @@ impl Supervisor {
         match request {
             Request::Status(answer) => _ = answer.send(self.status()),
             Request::Reload(answer) => self.reload(ReloadCause::Request, vec![answer]),
-            Request::Explain(_probe, answer) => {
-                _ = answer.send(Err("explain is not served here yet".to_owned()));
-            }
+            Request::Explain(probe, answer) => _ = answer.send(self.explain(&probe)),
         }
+    }
+
+    /// Explains by the very trees that forward.
+    fn explain(&self, probe: &Probe) -> Result<Explanation, String> {
+        let Some(prepared) = &self.prepared else {
+            return Err("no policy is in force: everything is dropped".to_owned());
+        };
+        let decider = &prepared.decider;
+        explain(probe, decider, decider).map_err(|error| error.to_string())
     }
 
     fn status(&self) -> Status {

@@ -98,10 +98,8 @@ impl Supervisor {
         self.policy.warnings = prepared.findings.iter().map(ToString::to_string).collect();
         self.policy.stages = report::stages(&prepared);
         self.in_force_since = Instant::now();
-        let (policies, pods) = (
-            prepared.set.policies.len(),
-            prepared.set.inventory.pods().len(),
-        );
+        let set = prepared.decider.policy();
+        let (policies, pods) = (set.policies.len(), set.inventory.pods().len());
         tracing::info!(generation, policies, pods, "policy in force");
         for warning in &self.policy.warnings {
             tracing::warn!("{warning}");

@@ -51,7 +51,18 @@ pub struct LoadedObject {
     /// The program.
     pub program: OwnedFd,
     /// The maps, in the order they were asked for.
-    pub maps: Vec<OwnedFd>,
+    pub maps: Vec<Map>,
+}
+
+/// A map of a loaded object.
+#[derive(Debug)]
+pub struct Map {
+    descriptor: OwnedFd,
+    key_bytes: usize,
+    /// Of one CPU, for a per-CPU map.
+    value_bytes: usize,
+    /// Values a key has: more than one for a per-CPU map.
+    values: usize,
 }
 
 /// Loads an object and keeps its program and the maps of these names. The error's text holds what
@@ -102,8 +113,13 @@ fn load_opened(
     // SAFETY: a program of a loaded object.
     let program = duplicate(unsafe { sys::bpf_program__fd(found) })?;
     let map = |name: &&CStr| {
-        // SAFETY: valid object, terminated name.
-        duplicate(unsafe { sys::bpf_object__find_map_fd_by_name(opened, name.as_ptr()) })
+        // SAFETY: valid object, terminated name; the result is null or lives as long as the object.
+        let found = unsafe { sys::bpf_object__find_map_by_name(opened, name.as_ptr()) };
+        if found.is_null() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        // SAFETY: a map of a loaded object.
+        unsafe { Map::of(found) }
     };
     let maps = maps.iter().map(map).collect::<io::Result<_>>()?;
     Ok(LoadedObject { program, maps })
@@ -116,40 +132,77 @@ fn duplicate(descriptor: c_int) -> io::Result<OwnedFd> {
     unsafe { BorrowedFd::borrow_raw(descriptor) }.try_clone_to_owned()
 }
 
-/// Stores a value in a map.
-pub fn map_update(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Result<()> {
-    // SAFETY: the callers in maps.rs pass keys and values of the sizes the map was defined with; the
-    // kernel only reads them.
-    let result = unsafe {
-        let (key, value) = (key.as_ptr().cast(), value.as_ptr().cast());
-        sys::bpf_map_update_elem(map.as_raw_fd(), key, value, 0)
-    };
-    from_errno(result).map(drop)
-}
+impl Map {
+    /// # Safety
+    /// `map` is a map of a loaded object.
+    unsafe fn of(map: *const sys::bpf_map) -> io::Result<Self> {
+        // SAFETY: the caller's promise, for all four.
+        unsafe {
+            let per_cpu = sys::bpf_map__type(map) == sys::BPF_MAP_TYPE_PERCPU_ARRAY;
+            Ok(Map {
+                descriptor: duplicate(sys::bpf_map__fd(map))?,
+                key_bytes: sys::bpf_map__key_size(map) as usize,
+                value_bytes: sys::bpf_map__value_size(map) as usize,
+                values: if per_cpu { possible_cpus()? } else { 1 },
+            })
+        }
+    }
 
-/// Reads a value of a map into `value`, which must have the size the kernel writes.
-pub fn map_lookup(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<()> {
-    // SAFETY: as above; the kernel writes the map's value size, for a per-CPU map that of every
-    // possible CPU, and the callers size the buffer so.
-    let result = unsafe {
-        let (key, value) = (key.as_ptr().cast(), value.as_mut_ptr().cast());
-        sys::bpf_map_lookup_elem(map.as_raw_fd(), key, value)
-    };
-    from_errno(result).map(drop)
-}
+    /// Stores a value.
+    ///
+    /// # Panics
+    /// When key or value are not of the map's sizes, or the map is per CPU.
+    pub fn update(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        assert_eq!((key.len(), value.len()), (self.key_bytes, self.value_bytes));
+        assert_eq!(self.values, 1);
+        // SAFETY: the kernel reads a key and a value of the sizes just checked.
+        let result = unsafe {
+            let (key, value) = (key.as_ptr().cast(), value.as_ptr().cast());
+            sys::bpf_map_update_elem(self.descriptor.as_raw_fd(), key, value, 0)
+        };
+        from_errno(result).map(drop)
+    }
 
-/// Removes a key of a map; no error when it is not there.
-pub fn map_delete(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<()> {
-    // SAFETY: a key of the map's key size, only read.
-    let result = unsafe { sys::bpf_map_delete_elem(map.as_raw_fd(), key.as_ptr().cast()) };
-    match from_errno(result) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+    /// Reads the values of a key: one, or one of each CPU.
+    ///
+    /// # Panics
+    /// When the key is not of the map's size.
+    pub fn lookup(&self, key: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+        assert_eq!(key.len(), self.key_bytes);
+        // The kernel pads the values of CPUs to eight bytes.
+        let stride = self.value_bytes.next_multiple_of(8);
+        let mut values = vec![0u8; stride * self.values];
+        // SAFETY: the kernel reads a key of the size just checked, and writes as many values as there
+        // are CPUs, each padded, or one.
+        let result = unsafe {
+            let (key, into) = (key.as_ptr().cast(), values.as_mut_ptr().cast());
+            sys::bpf_map_lookup_elem(self.descriptor.as_raw_fd(), key, into)
+        };
+        from_errno(result)?;
+        let each = values
+            .chunks(stride)
+            .map(|value| value[..self.value_bytes].to_vec());
+        Ok(each.collect())
+    }
+
+    /// Removes a key; no error when it is not there.
+    ///
+    /// # Panics
+    /// When the key is not of the map's size.
+    pub fn delete(&self, key: &[u8]) -> io::Result<()> {
+        assert_eq!(key.len(), self.key_bytes);
+        let map = self.descriptor.as_raw_fd();
+        // SAFETY: the kernel reads a key of the size just checked.
+        let result = unsafe { sys::bpf_map_delete_elem(map, key.as_ptr().cast()) };
+        match from_errno(result) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 }
 
 /// Number of values a per-CPU map has.
-pub fn possible_cpus() -> io::Result<usize> {
+fn possible_cpus() -> io::Result<usize> {
     // SAFETY: no arguments.
     negated(unsafe { sys::libbpf_num_possible_cpus() }).map(|count| count as usize)
 }
@@ -267,6 +320,21 @@ pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     own(unsafe { sys::bpf_obj_get(path.as_ptr()) })
 }
 
+/// Runs a program on one frame, as if it had arrived on the loopback interface: its verdict.
+#[cfg(test)]
+pub fn test_run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<u32> {
+    let (mut frame, mut verdict) = (frame.to_vec(), 0);
+    let (data, size) = (frame.as_mut_ptr().cast(), frame.len() as u32);
+    let (none, no_size) = (ptr::null_mut(), ptr::null_mut());
+    let program = program.as_raw_fd();
+    // SAFETY: the kernel reads `size` bytes of `data` and writes one number; null is permitted for
+    // what is not wanted.
+    let result = unsafe {
+        sys::bpf_prog_test_run(program, 1, data, size, none, no_size, &mut verdict, no_size)
+    };
+    from_errno(result).map(|_| verdict)
+}
+
 /// What is attached to an interface of the calling thread's network namespace.
 pub fn attached_program(ifindex: u32) -> io::Result<Option<AttachedProgram>> {
     let mut info = sys::xdp_link_info::default();
@@ -313,17 +381,12 @@ thread_local! {
 }
 
 /// Keeps libbpf's warnings for the errors of the calling thread, instead of printing them.
-pub fn capture_messages() {
+fn capture_messages() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         // SAFETY: the function given has the signature libbpf calls.
         unsafe { sys::libbpf_set_print(Some(keep_message)) };
     });
-}
-
-/// What libbpf said on this thread since it was last asked.
-pub fn take_messages() -> String {
-    MESSAGES.with_borrow_mut(std::mem::take)
 }
 
 unsafe extern "C" {

@@ -2,11 +2,12 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::bpf;
+use super::bpf::Map;
 use super::{AttachRequest, MANAGEMENT_RULES_MAX, ManagementRule, QUEUES_MAX, XdpError};
 
 /// Entries of each of the two maps of local addresses.
@@ -57,15 +58,30 @@ const LIST_HEADER_BYTES: usize = 8;
 /// The program's maps, and what was last written to them.
 #[derive(Debug)]
 pub struct Maps {
-    sockets: OwnedFd,
-    port_config: OwnedFd,
-    local_v4: OwnedFd,
-    local_v6: OwnedFd,
-    management: OwnedFd,
-    counters: OwnedFd,
+    sockets: SocketMap,
+    port_config: Map,
+    local_v4: Map,
+    local_v6: Map,
+    management: Map,
+    counters: Map,
     flags: u32,
     data_plane_ports: (u16, u16),
     local_addresses: HashSet<IpAddr>,
+}
+
+/// Which socket gets the frames of which receive queue.
+#[derive(Debug, Clone)]
+pub struct SocketMap(Arc<Map>);
+
+impl SocketMap {
+    /// Gives a queue's frames to a socket.
+    pub fn register(&self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), XdpError> {
+        if queue >= QUEUES_MAX {
+            return Err(XdpError::QueueOutOfRange { queue });
+        }
+        let (key, value) = (queue.to_ne_bytes(), socket.as_raw_fd().to_ne_bytes());
+        update("xsks_map", &self.0, &key, &value)
+    }
 }
 
 impl Maps {
@@ -73,11 +89,11 @@ impl Maps {
     ///
     /// # Panics
     /// When there are fewer.
-    pub fn new(maps: Vec<OwnedFd>) -> Self {
+    pub fn new(maps: Vec<Map>) -> Self {
         let mut maps = maps.into_iter();
-        let mut next = || maps.next().expect("one descriptor for each name");
+        let mut next = || maps.next().expect("one map for each name");
         Maps {
-            sockets: next(),
+            sockets: SocketMap(Arc::new(next())),
             port_config: next(),
             local_v4: next(),
             local_v6: next(),
@@ -114,17 +130,12 @@ impl Maps {
         self.flags ^= flag::SECOND_LIST;
         let slot = u32::from(self.flags & flag::SECOND_LIST != 0);
         let list = encode_list(rules);
-        update(
-            "management",
-            self.management.as_fd(),
-            &slot.to_ne_bytes(),
-            &list,
-        )?;
+        update("management", &self.management, &slot.to_ne_bytes(), &list)?;
         let mut config = [0; 8];
         config[..4].copy_from_slice(&self.flags.to_ne_bytes());
         config[4..6].copy_from_slice(&self.data_plane_ports.0.to_ne_bytes());
         config[6..].copy_from_slice(&self.data_plane_ports.1.to_ne_bytes());
-        update("port_config", self.port_config.as_fd(), &[0; 4], &config)
+        update("port_config", &self.port_config, &[0; 4], &config)
     }
 
     /// Adds what is new, then removes what is gone: an address that stays is never missing.
@@ -136,50 +147,41 @@ impl Maps {
         }
         for address in self.local_addresses.difference(&wanted) {
             let (map_name, map, key) = self.local_entry(*address);
-            bpf::map_delete(map, &key).map_err(|source| XdpError::Map { map_name, source })?;
+            map.delete(&key)
+                .map_err(|source| XdpError::Map { map_name, source })?;
         }
         self.local_addresses = wanted;
         Ok(())
     }
 
-    fn local_entry(&self, address: IpAddr) -> (&'static str, BorrowedFd<'_>, Vec<u8>) {
+    fn local_entry(&self, address: IpAddr) -> (&'static str, &Map, Vec<u8>) {
         match address {
-            IpAddr::V4(v4) => ("local_v4", self.local_v4.as_fd(), v4.octets().to_vec()),
-            IpAddr::V6(v6) => ("local_v6", self.local_v6.as_fd(), v6.octets().to_vec()),
+            IpAddr::V4(v4) => ("local_v4", &self.local_v4, v4.octets().to_vec()),
+            IpAddr::V6(v6) => ("local_v6", &self.local_v6, v6.octets().to_vec()),
         }
     }
 
-    /// Gives a queue's frames to a socket.
-    pub fn register_socket(&self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), XdpError> {
-        if queue >= QUEUES_MAX {
-            return Err(XdpError::QueueOutOfRange { queue });
-        }
-        let (key, value) = (queue.to_ne_bytes(), socket.as_raw_fd().to_ne_bytes());
-        update("xsks_map", self.sockets.as_fd(), &key, &value)
+    /// The map of sockets.
+    pub fn sockets(&self) -> &SocketMap {
+        &self.sockets
     }
 
     /// Every counter, summed over the CPUs.
     pub fn counters(&self) -> Result<Vec<(&'static str, u64)>, XdpError> {
         let map_name = "counters";
-        let failed = |source| XdpError::Map { map_name, source };
-        let mut values = vec![0u8; 8 * bpf::possible_cpus().map_err(failed)?];
         let read = |(slot, name): (usize, &&'static str)| {
-            let key = (slot as u32).to_ne_bytes();
-            bpf::map_lookup(self.counters.as_fd(), &key, &mut values).map_err(failed)?;
-            let words = values.as_chunks::<8>().0.iter();
-            Ok((*name, words.map(|word| u64::from_ne_bytes(*word)).sum()))
+            let values = self.counters.lookup(&(slot as u32).to_ne_bytes());
+            let values = values.map_err(|source| XdpError::Map { map_name, source })?;
+            let number = |value: &Vec<u8>| value.as_array().map_or(0, |v| u64::from_ne_bytes(*v));
+            Ok((*name, values.iter().map(number).sum()))
         };
         COUNTERS.iter().enumerate().map(read).collect()
     }
 }
 
-fn update(
-    map_name: &'static str,
-    map: BorrowedFd<'_>,
-    key: &[u8],
-    value: &[u8],
-) -> Result<(), XdpError> {
-    bpf::map_update(map, key, value).map_err(|source| XdpError::Map { map_name, source })
+fn update(map_name: &'static str, map: &Map, key: &[u8], value: &[u8]) -> Result<(), XdpError> {
+    map.update(key, value)
+        .map_err(|source| XdpError::Map { map_name, source })
 }
 
 /// Every single address of the prefixes: the program looks addresses up one by one.

@@ -16,9 +16,11 @@ mod error;
 pub mod ethtool;
 mod maps;
 mod pin;
+#[cfg(test)]
+mod tests;
 
 use std::ops::RangeInclusive;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -26,6 +28,7 @@ use ipnet::IpNet;
 use bpf::LinkMode;
 pub use error::XdpError;
 use maps::Maps;
+pub use maps::SocketMap;
 use pin::{PinDirectory, PortPins};
 
 /// Where the pins are kept unless settings say otherwise.
@@ -207,9 +210,9 @@ impl Steering {
         self.maps.set_management(rules)
     }
 
-    /// Gives the frames of a receive queue to an AF_XDP socket.
-    pub fn register_socket(&self, queue: u32, socket: BorrowedFd<'_>) -> Result<(), XdpError> {
-        self.maps.register_socket(queue, socket)
+    /// Which socket gets the frames of which receive queue.
+    pub fn sockets(&self) -> &SocketMap {
+        self.maps.sockets()
     }
 
     /// Frames by what became of them, counted from when this process attached the program.

@@ -207,12 +207,11 @@ impl PortPins {
             .map_err(|source| self.failed("pin the link at", source))
     }
 
-    /// Removes the pins and the port's directory.
+    /// Removes the pins, and with the lock the port's directory.
     pub fn remove(self) -> Result<(), XdpError> {
         let remove = || {
             remove_if_there(&self.path.join(NEW_LINK))?;
-            remove_if_there(&self.path.join(LINK))?;
-            fs::remove_dir(&self.path)
+            remove_if_there(&self.path.join(LINK))
         };
         self.directory
             .work(remove)
@@ -226,6 +225,13 @@ impl PortPins {
             action,
             source,
         }
+    }
+}
+
+impl Drop for PortPins {
+    /// Leaves no empty directory behind. One with a pin cannot be removed so.
+    fn drop(&mut self) {
+        let _ = self.directory.run(|| fs::remove_dir(&self.path));
     }
 }
 

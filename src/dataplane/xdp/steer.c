@@ -453,7 +453,7 @@ INLINE int walk_extension_headers(struct xdp_md *context, struct packet *packet)
             return 0;
         if (protocol != HOP_BY_HOP && protocol != DESTINATION_OPTIONS && protocol != FRAGMENT)
             return 1;
-        if (offset > OFFSET_MAX)
+        if (i == EXTENSION_HEADERS_MAX || offset > OFFSET_MAX)
             return 0;
         header = data + offset;
         if ((void *)(header + 1) > end)

@@ -316,21 +316,29 @@ pub fn node(reader: &mut Reader, fields: &[Field], metadata: Metadata) -> invent
             let items = reader.sequence(&field.node, &path, "NodeStatus", "[]v1.NodeAddress");
             for (index, item) in items.iter().enumerate() {
                 let path = path.index(index);
-                let found = node_address(reader, item, &path);
-                addresses.extend(found.filter(|found| !addresses.contains(found)));
+                addresses.extend(node_address(reader, item, &path));
             }
+        }
+    }
+    // Internal ones first, each kind in the order written.
+    addresses.sort_by_key(|(is_external, _)| *is_external);
+    let mut in_order: Vec<IpAddr> = Vec::new();
+    for (_, address) in addresses {
+        if !in_order.contains(&address) {
+            in_order.push(address);
         }
     }
     inventory::Node {
         name: metadata.name,
         labels: metadata.labels,
-        addresses,
+        addresses: in_order,
         source: Some(reader.source(metadata.position)),
     }
 }
 
-/// The address, if its type is one that packets carry: names are of other types.
-fn node_address(reader: &mut Reader, item: &Node, path: &Path) -> Option<IpAddr> {
+/// The address, if its type is one that packets carry (names are of other types), and whether it is
+/// external.
+fn node_address(reader: &mut Reader, item: &Node, path: &Path) -> Option<(bool, IpAddr)> {
     reader.mapping(item, path, "NodeStatus", "v1.NodeAddress")?;
     let owner = "NodeAddress";
     let address_type = item.get("type")?;
@@ -339,7 +347,8 @@ fn node_address(reader: &mut Reader, item: &Node, path: &Path) -> Option<IpAddr>
     if !matches!(address_type, "InternalIP" | "ExternalIP") {
         return None;
     }
-    address(reader, item.get("address")?, &path.field("address"), owner)
+    let found = address(reader, item.get("address")?, &path.field("address"), owner)?;
+    Some((address_type == "ExternalIP", found))
 }
 
 /// Decodes a service.

@@ -184,9 +184,11 @@ fn identify<'n>(
     list: Option<(&'n str, &'n str)>,
 ) -> Option<Identity<'n>> {
     let kind = type_text(reader, node, "kind", list.map(|(_, kind)| kind));
+    if let Some(kind) = kind {
+        reader.object = describe(kind, node);
+    }
     let version = type_text(reader, node, "apiVersion", list.map(|(version, _)| version));
     let (kind, version) = (kind?, version?);
-    reader.object = describe(kind, node);
     let listed = kind.strip_suffix("List").unwrap_or(kind);
     let known = Kind::ALL.into_iter().find(|known| known.name() == listed);
     match known {

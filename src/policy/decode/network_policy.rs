@@ -84,6 +84,8 @@ fn policy_types(reader: &mut Reader, node: &Node, path: &Path) -> Option<[bool; 
     let items = reader.sequence(node, path, owner, "[]v1.PolicyType");
     let mut types = [false, false];
     let mut texts = Vec::new();
+    // What a wrong list means is unknown; then nothing is said of rules it makes inert.
+    let unknown = Some([true, true]);
     let mark = reader.mark();
     for (index, item) in items.iter().enumerate() {
         let path = path.index(index);
@@ -91,14 +93,14 @@ fn policy_types(reader: &mut Reader, node: &Node, path: &Path) -> Option<[bool; 
         texts.push(text.unwrap_or_default());
     }
     if reader.failed_since(mark) {
-        return Some([true, true]);
+        return unknown;
     }
     if items.len() > 2 {
         let texts: Vec<_> = texts.iter().map(|text| words::quote(text)).collect();
         let value = format!("[]networking.PolicyType{{{}}}", texts.join(", "));
         let detail = "may not specify more than two policyTypes";
         reader.invalid(node.position, path, value, detail);
-        return Some([true, true]);
+        return unknown;
     }
     for (index, text) in texts.iter().enumerate() {
         match *text {
@@ -109,6 +111,9 @@ fn policy_types(reader: &mut Reader, node: &Node, path: &Path) -> Option<[bool; 
                 reader.unsupported(position, &path.index(index), other, &["Ingress", "Egress"]);
             }
         }
+    }
+    if reader.failed_since(mark) {
+        return unknown;
     }
     (!items.is_empty()).then_some(types)
 }

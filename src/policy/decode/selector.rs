@@ -37,45 +37,64 @@ pub fn decode(reader: &mut Reader, node: &Node, path: &Path, owner: &str) -> Lab
 struct Text<'n> {
     text: &'n str,
     position: Position,
+    /// It has another type, which is reported: neither there nor missing.
+    wrong_type: bool,
+}
+
+impl<'n> Text<'n> {
+    fn absent(position: Position) -> Self {
+        Text {
+            text: "",
+            position,
+            wrong_type: false,
+        }
+    }
+
+    fn read(reader: &mut Reader, node: &'n Node, path: &Path, wanted: &str) -> Self {
+        let wrong_types = reader.wrong_types;
+        let text = reader.string(node, path, "LabelSelectorRequirement", wanted);
+        Text {
+            text: text.unwrap_or_default(),
+            position: node.position,
+            wrong_type: reader.wrong_types > wrong_types,
+        }
+    }
+}
+
+/// The fields of one of `matchExpressions`, before they are checked.
+struct Fields<'n> {
+    key: Text<'n>,
+    operator: Text<'n>,
+    values: Vec<Text<'n>>,
+    /// The list itself; its text is not used.
+    list: Text<'n>,
 }
 
 fn requirement(reader: &mut Reader, node: &Node, path: &Path) -> Option<Requirement> {
     let owner = "LabelSelectorRequirement";
     let fields = reader.mapping(node, path, "LabelSelector", "v1.LabelSelectorRequirement")?;
-    let wrong_types = reader.wrong_types;
-    let absent = || Text {
-        text: "",
-        position: node.position,
+    let mut found = Fields {
+        key: Text::absent(node.position),
+        operator: Text::absent(node.position),
+        values: Vec::new(),
+        list: Text::absent(node.position),
     };
-    let (mut key, mut operator) = (absent(), absent());
-    let mut values = Vec::new();
-    let mut values_position = node.position;
     for field in fields {
         let child = path.field(&field.key);
-        let position = field.node.position;
+        let node = &field.node;
         match &*field.key {
-            "key" => {
-                let text = reader
-                    .string(&field.node, &child, owner, "string")
-                    .unwrap_or_default();
-                key = Text { text, position };
-            }
+            "key" => found.key = Text::read(reader, node, &child, "string"),
             "operator" => {
-                let wanted = "v1.LabelSelectorOperator";
-                let text = reader
-                    .string(&field.node, &child, owner, wanted)
-                    .unwrap_or_default();
-                operator = Text { text, position };
+                found.operator = Text::read(reader, node, &child, "v1.LabelSelectorOperator");
             }
             "values" => {
-                values_position = position;
-                for item in reader.sequence(&field.node, &child, owner, "[]string") {
-                    let index = child.index(values.len());
-                    let text = reader
-                        .string(item, &index, owner, "string")
-                        .unwrap_or_default();
-                    let position = item.position;
-                    values.push(Text { text, position });
+                let wrong_types = reader.wrong_types;
+                let items = reader.sequence(node, &child, owner, "[]string");
+                found.list.position = node.position;
+                found.list.wrong_type = reader.wrong_types > wrong_types;
+                for (index, item) in items.iter().enumerate() {
+                    let value = Text::read(reader, item, &child.index(index), "string");
+                    found.values.push(value);
                 }
             }
             _ => {
@@ -84,46 +103,44 @@ fn requirement(reader: &mut Reader, node: &Node, path: &Path) -> Option<Requirem
             }
         }
     }
-    if reader.wrong_types > wrong_types {
-        // A field of the wrong type would only be reported a second time, as missing.
-        return None;
-    }
-    let operator = check_requirement(reader, path, &key, &operator, &values, values_position)?;
+    let operator = check_requirement(reader, path, &found)?;
     Some(Requirement {
-        key: key.text.to_owned(),
+        key: found.key.text.to_owned(),
         operator,
-        values: values.iter().map(|value| value.text.to_owned()).collect(),
+        values: found
+            .values
+            .iter()
+            .map(|value| value.text.to_owned())
+            .collect(),
     })
 }
 
 /// `ValidateLabelSelectorRequirement`.
-fn check_requirement(
-    reader: &mut Reader,
-    path: &Path,
-    key: &Text,
-    operator: &Text,
-    values: &[Text],
-    values_position: Position,
-) -> Option<Operator> {
+fn check_requirement(reader: &mut Reader, path: &Path, found: &Fields) -> Option<Operator> {
+    let Fields {
+        key,
+        operator,
+        values,
+        list,
+    } = found;
     let values_path = path.field("values");
-    let found = match operator.text {
+    let which = match operator.text {
         "In" => Some(Operator::In),
         "NotIn" => Some(Operator::NotIn),
         "Exists" => Some(Operator::Exists),
         "DoesNotExist" => Some(Operator::DoesNotExist),
         _ => None,
     };
-    match found {
-        Some(Operator::In | Operator::NotIn) if values.is_empty() => {
+    match which {
+        Some(Operator::In | Operator::NotIn) if values.is_empty() && !list.wrong_type => {
             let detail = "must be specified when `operator` is 'In' or 'NotIn'";
-            reader.required(values_position, &values_path, detail);
+            reader.required(list.position, &values_path, detail);
         }
         Some(Operator::Exists | Operator::DoesNotExist) if !values.is_empty() => {
             let detail = "may not be specified when `operator` is 'Exists' or 'DoesNotExist'";
-            reader.forbidden(values_position, &values_path, detail);
+            reader.forbidden(list.position, &values_path, detail);
         }
-        Some(_) => {}
-        None => {
+        None if !operator.wrong_type => {
             let detail = "not a valid selector operator";
             reader.invalid_text(
                 operator.position,
@@ -132,9 +149,12 @@ fn check_requirement(
                 detail,
             );
         }
+        _ => {}
     }
-    for problem in words::label_key_problems(key.text) {
-        reader.invalid_text(key.position, &path.field("key"), key.text, &problem);
+    if !key.wrong_type {
+        for problem in words::label_key_problems(key.text) {
+            reader.invalid_text(key.position, &path.field("key"), key.text, &problem);
+        }
     }
     for (index, value) in values.iter().enumerate() {
         for problem in words::label_value_problems(value.text) {
@@ -142,5 +162,5 @@ fn check_requirement(
             reader.invalid_text(value.position, &path, value.text, &problem);
         }
     }
-    found
+    which
 }

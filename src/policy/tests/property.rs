@@ -1,1 +1,383 @@
-//! Pending.
+//! Compiled rules and the naive twin decide alike, whatever the objects and the packets.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use proptest::prelude::*;
+
+use super::*;
+use crate::policy::decode::Objects;
+use crate::policy::document::Position;
+use crate::policy::inventory::{ContainerPort, Labels, Namespace, Node, Source};
+use crate::policy::network_policy::{Peer, PeerKind, PolicyPort, PolicyRule, PortMatch};
+use crate::policy::selector::{Operator, Requirement};
+
+/// Decisions read from bytes that proptest generates and shrinks; zeros when they run out, which
+/// every chooser takes as the simplest choice.
+struct Choices<'b> {
+    bytes: std::slice::Iter<'b, u8>,
+}
+
+impl Choices<'_> {
+    fn below(&mut self, bound: usize) -> usize {
+        self.bytes.next().map_or(0, |&byte| byte as usize % bound)
+    }
+
+    fn one_in(&mut self, odds: usize) -> bool {
+        self.below(odds) == odds - 1
+    }
+
+    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len())].clone()
+    }
+
+    fn list<T>(&mut self, most: usize, mut item: impl FnMut(&mut Self) -> T) -> Vec<T> {
+        (0..self.below(most + 1)).map(|_| item(self)).collect()
+    }
+}
+
+const NAMESPACES: [&str; 3] = ["a", "b", "c"];
+const NODES: [&str; 2] = ["n1", "n2"];
+const KEYS: [&str; 3] = ["k", "l", "m"];
+const VALUES: [&str; 2] = ["1", "2"];
+const PORT_NAMES: [&str; 2] = ["p", "q"];
+const PORTS: [u16; 5] = [80, 81, 443, 1, 65535];
+const PROTOCOLS: [u8; 3] = [protocol::TCP, protocol::UDP, protocol::SCTP];
+
+fn source() -> Source {
+    Source {
+        file: Arc::from("generated"),
+        document: 1,
+        position: Position { line: 1, column: 1 },
+    }
+}
+
+fn labels(choices: &mut Choices) -> Labels {
+    let pairs = choices.list(3, |choices| {
+        (
+            choices.pick(&KEYS).to_owned(),
+            choices.pick(&VALUES).to_owned(),
+        )
+    });
+    pairs.into_iter().collect()
+}
+
+fn selector(choices: &mut Choices) -> LabelSelector {
+    let mut selector = LabelSelector::default();
+    if choices.one_in(2) {
+        selector.match_labels = labels(choices);
+    }
+    selector.match_expressions = choices.list(2, |choices| {
+        let operators = [
+            Operator::Exists,
+            Operator::DoesNotExist,
+            Operator::In,
+            Operator::NotIn,
+        ];
+        let operator = choices.pick(&operators);
+        let values = match operator {
+            Operator::In | Operator::NotIn => {
+                vec![
+                    choices.pick(&VALUES).to_owned(),
+                    choices.pick(&VALUES).to_owned(),
+                ]
+            }
+            Operator::Exists | Operator::DoesNotExist => Vec::new(),
+        };
+        Requirement {
+            key: choices.pick(&KEYS).to_owned(),
+            operator,
+            values,
+        }
+    });
+    selector
+}
+
+/// An address of the small world all objects live in.
+fn address(family: Family, number: u8) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::new(10, 0, 0, number).into(),
+        Family::V6 => Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, number.into()).into(),
+    }
+}
+
+fn pod(choices: &mut Choices, number: u8) -> Pod {
+    let host_network = choices.one_in(6);
+    let terminated = choices.one_in(6);
+    // Subjects have addresses of their own; the others may share any.
+    let own = match host_network || terminated {
+        true => choices.below(20) as u8,
+        false => number,
+    };
+    let families = choices.pick(&[
+        &[Family::V4][..],
+        &[Family::V4, Family::V6],
+        &[Family::V6],
+        &[],
+    ]);
+    let node_name = choices.pick(&[Some(NODES[0]), Some(NODES[1]), None]);
+    Pod {
+        namespace: choices.pick(&NAMESPACES).to_owned(),
+        name: format!("pod{number}"),
+        labels: labels(choices),
+        annotations: Labels::new(),
+        node_name: node_name.map(str::to_owned),
+        host_network,
+        terminated,
+        ports: choices.list(3, |choices| ContainerPort {
+            name: Some(choices.pick(&PORT_NAMES).to_owned()),
+            number: choices.pick(&PORTS),
+            protocol: choices.pick(&PROTOCOLS),
+        }),
+        addresses: families
+            .iter()
+            .map(|&family| address(family, own))
+            .collect(),
+        host_addresses: Vec::new(),
+        source: source(),
+    }
+}
+
+fn block(choices: &mut Choices) -> PeerKind {
+    let family = choices.pick(&[Family::V4, Family::V6]);
+    let net = |choices: &mut Choices, within: Option<IpNet>| {
+        let longest = family.bits();
+        let shortest = within.map_or(longest - 6, |within| within.prefix_len() + 1);
+        let span = usize::from(longest - shortest) + 1;
+        let length = shortest + choices.below(span) as u8;
+        let number = choices.below(64) as u8;
+        let host = match (
+            within.map(|within| within.network()),
+            address(family, number),
+        ) {
+            // Whatever its bits, an exception lies within the block.
+            (Some(IpAddr::V4(base)), IpAddr::V4(host)) => {
+                let within = within.map_or(0, |within| within.prefix_len());
+                let mask = u32::MAX.checked_shr(within.into()).unwrap_or(0);
+                IpAddr::V4(Ipv4Addr::from_bits(base.to_bits() | host.to_bits() & mask))
+            }
+            (Some(IpAddr::V6(base)), IpAddr::V6(host)) => {
+                let within = within.map_or(0, |within| within.prefix_len());
+                let mask = u128::MAX.checked_shr(within.into()).unwrap_or(0);
+                IpAddr::V6(Ipv6Addr::from_bits(base.to_bits() | host.to_bits() & mask))
+            }
+            (_, host) => host,
+        };
+        match host {
+            IpAddr::V4(host) => IpNet::V4(Ipv4Net::new(host, length).unwrap().trunc()),
+            IpAddr::V6(host) => IpNet::V6(Ipv6Net::new(host, length).unwrap().trunc()),
+        }
+    };
+    let everything = IpNet::new(address(family, 0), 0).unwrap().trunc();
+    let cidr = match choices.one_in(5) {
+        true => everything,
+        false => net(choices, None),
+    };
+    let except = match cidr.prefix_len() {
+        0 => choices.list(2, |choices| net(choices, None)),
+        length if length < family.bits() => choices.list(2, |choices| net(choices, Some(cidr))),
+        _ => Vec::new(),
+    };
+    PeerKind::IpBlock { cidr, except }
+}
+
+fn rule(choices: &mut Choices) -> PolicyRule {
+    let position = source().position;
+    let peer = |choices: &mut Choices| {
+        let kind = match choices.below(4) {
+            0 => PeerKind::Pods {
+                namespaces: None,
+                pods: Some(selector(choices)),
+            },
+            1 => PeerKind::Pods {
+                namespaces: Some(selector(choices)),
+                pods: None,
+            },
+            2 => PeerKind::Pods {
+                namespaces: Some(selector(choices)),
+                pods: Some(selector(choices)),
+            },
+            _ => block(choices),
+        };
+        Peer { position, kind }
+    };
+    let port = |choices: &mut Choices| {
+        let ports = match choices.below(3) {
+            0 => PortMatch::Any,
+            1 => {
+                let (one, other) = (choices.pick(&PORTS), choices.pick(&PORTS));
+                PortMatch::Range {
+                    first: one.min(other),
+                    last: one.max(other),
+                }
+            }
+            _ => PortMatch::Named(choices.pick(&PORT_NAMES).to_owned()),
+        };
+        PolicyPort {
+            position,
+            protocol: choices.pick(&PROTOCOLS),
+            ports,
+        }
+    };
+    PolicyRule {
+        position,
+        peers: choices.list(2, peer),
+        ports: choices.list(2, port),
+    }
+}
+
+fn network_policy(choices: &mut Choices, number: usize) -> NetworkPolicy {
+    NetworkPolicy {
+        namespace: choices.pick(&NAMESPACES).to_owned(),
+        name: format!("policy{number}"),
+        pod_selector: selector(choices),
+        isolates_ingress: !choices.one_in(3),
+        isolates_egress: !choices.one_in(3),
+        ingress: choices.list(2, rule),
+        egress: choices.list(2, rule),
+        source: source(),
+    }
+}
+
+fn objects(choices: &mut Choices) -> Objects {
+    let mut objects = Objects::default();
+    for name in NAMESPACES.iter().take(choices.below(4)) {
+        let isolated = r#"{"ingress": {"isolation": "DefaultDeny"}}"#;
+        let annotation = choices.pick(&[None, Some(isolated), Some("{")]);
+        let key = "net.beta.kubernetes.io/network-policy".to_owned();
+        objects.namespaces.push(Namespace {
+            name: (*name).to_owned(),
+            labels: labels(choices),
+            annotations: annotation
+                .map(|text| (key, text.to_owned()))
+                .into_iter()
+                .collect(),
+            source: None,
+        });
+    }
+    for name in NODES.iter().take(choices.below(3)) {
+        objects.nodes.push(Node {
+            name: (*name).to_owned(),
+            labels: Labels::new(),
+            addresses: choices.list(2, |choices| {
+                let family = choices.pick(&[Family::V4, Family::V6]);
+                address(family, 20 + choices.below(4) as u8)
+            }),
+            source: None,
+        });
+    }
+    objects.pods = (0..choices.below(9) as u8)
+        .map(|number| pod(choices, number))
+        .collect();
+    objects.policies = (0..choices.below(5))
+        .map(|number| network_policy(choices, number))
+        .collect();
+    objects
+}
+
+/// Addresses at which a decision may change: of pods and nodes, at the edges of blocks, outside.
+fn edges(set: &PolicySet, family: Family) -> Vec<Address> {
+    let last = family.last_address().to_bits();
+    let mut edges = BTreeSet::from([0, last]);
+    for number in [0, 3, 20, 21, 63, 64, 77] {
+        edges.insert(Address::from_ip(address(family, number)).1.to_bits());
+    }
+    for pod in set.inventory.pods() {
+        let own = pod
+            .addresses
+            .iter()
+            .filter(|address| Family::of(**address) == family);
+        edges.extend(own.map(|&address| Address::from_ip(address).1.to_bits()));
+    }
+    let rules = set
+        .policies
+        .iter()
+        .flat_map(|policy| policy.ingress.iter().chain(&policy.egress));
+    for peer in rules.flat_map(|rule| &rule.peers) {
+        let PeerKind::IpBlock { cidr, except } = &peer.kind else {
+            continue;
+        };
+        for net in except.iter().chain([cidr]) {
+            if Family::of(net.addr()) == family {
+                let first = Address::from_ip(net.network()).1.to_bits();
+                let end = Address::from_ip(net.broadcast()).1.to_bits();
+                edges.extend([
+                    first,
+                    end,
+                    first.saturating_sub(1),
+                    end.saturating_add(1).min(last),
+                ]);
+            }
+        }
+    }
+    edges.into_iter().map(Address::from_bits).collect()
+}
+
+fn packet(choices: &mut Choices, family: Family, edges: &[Address]) -> FlowKey {
+    let protocols = [protocol::TCP, protocol::UDP, protocol::SCTP, 1, 58, 47];
+    let ports = [80, 81, 443, 1, 65535, 0, 79, 82, 0x0800, 0x8700];
+    FlowKey {
+        source: choices.pick(edges),
+        destination: choices.pick(edges),
+        source_port: choices.pick(&ports),
+        destination_port: choices.pick(&ports),
+        zone: 0,
+        protocol: choices.pick(&protocols),
+        family,
+    }
+}
+
+fn switches(choices: &mut Choices) -> Compatibility {
+    let mut switches = Compatibility::default();
+    let sometimes = [
+        ("icmp", "always"),
+        ("np_profile", "v1beta1-isolation"),
+        ("plugin", "subnet"),
+    ];
+    for (odds, (switch, value)) in [3, 5, 20].into_iter().zip(sometimes) {
+        if choices.one_in(odds) {
+            switches.set(switch, value).unwrap();
+        }
+    }
+    switches
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: 1000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn compiled_rules_decide_as_the_naive_twin(
+        world in prop::collection::vec(any::<u8>(), 0..700),
+        packets in prop::collection::vec(any::<u8>(), 2000..3000),
+    ) {
+        let mut choices = Choices { bytes: world.iter() };
+        let switches = switches(&mut choices);
+        let objects = objects(&mut choices);
+        let mut findings = Vec::new();
+        let set = crate::policy::load::assemble(objects, &switches, &mut findings);
+        let mut choices = Choices { bytes: packets.iter() };
+        let edges = [Family::V4, Family::V6].map(|family| (family, edges(&set, family)));
+        while choices.bytes.len() > 0 {
+            let (family, edges) = &edges[choices.below(2)];
+            let key = packet(&mut choices, *family, edges);
+            let evaluation = set.evaluate(&key);
+            let denied_by = evaluation.denied_by().map(|step| (step.family, step.direction));
+            let naive = naive::evaluate(&set, &key);
+            prop_assert_eq!(
+                (evaluation.verdict(), denied_by),
+                (naive.verdict, naive.denied_by),
+                "{} in {:#?}", key, set
+            );
+        }
+        for stage in &set.stages {
+            let ids: BTreeSet<_> = stage.rules.rules().iter().map(|rule| rule.id).collect();
+            prop_assert_eq!(ids.len(), stage.rules.rules().len(), "rule ids are unique");
+        }
+    }
+}

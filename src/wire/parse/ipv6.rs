@@ -205,20 +205,17 @@ fn read_fragment(header: &[u8; 8]) -> Fragment {
 /// know it must discard (RFC 8200 §4.2). The known ones change nothing here.
 fn check_hop_by_hop(options: &[u8]) -> Result<(), ParseError> {
     walk_options(options, ParseError::HopByHopOption, |kind, value| {
-        match kind {
+        let acceptable = match kind {
             protocol::IPV6_OPTION_JUMBO => return Err(ParseError::Ipv6Jumbogram),
-            protocol::IPV6_OPTION_ROUTER_ALERT if value.len() == 2 => {}
-            protocol::IPV6_OPTION_ROUTER_ALERT => return Err(ParseError::HopByHopOption),
+            protocol::IPV6_OPTION_ROUTER_ALERT => value.len() == 2,
             // Padding never needs more than 7 bytes, and has nothing to say (RFC 4942 §2.1.9.5).
-            protocol::IPV6_OPTION_PADN => {
-                if value.len() > 5 || value.iter().any(|&byte| byte != 0) {
-                    return Err(ParseError::HopByHopOption);
-                }
-            }
-            _ if kind >> 6 != 0 => return Err(ParseError::HopByHopOption),
-            _ => {}
+            protocol::IPV6_OPTION_PADN => value.len() <= 5 && value.iter().all(|&byte| byte == 0),
+            _ => kind >> 6 == 0,
+        };
+        match acceptable {
+            true => Ok(()),
+            false => Err(ParseError::HopByHopOption),
         }
-        Ok(())
     })
 }
 

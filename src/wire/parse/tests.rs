@@ -43,7 +43,7 @@ fn ipv4_with_options(options: &[u8]) -> Vec<u8> {
 
 fn ipv4_fragment(protocol: u8, offset_bytes: u16, more: bool, data: &[u8]) -> Vec<u8> {
     let header = Ipv4 {
-        flags_and_offset: offset_bytes / 8 | if more { 0x2000 } else { 0 },
+        flags_and_offset: (offset_bytes / 8) | if more { 0x2000 } else { 0 },
         ..Ipv4::new(protocol)
     };
     header.frame(data)
@@ -318,6 +318,13 @@ fn ipv6_extension_headers_are_bounded() {
     };
     assert_eq!(view(&long(64)).l4, 14 + 40 + 512);
     refused(&long(65), ParseError::ExtensionsTooLong);
+    // Two that are too long together.
+    let mut both = vec![60, 31];
+    both.resize(256, 0);
+    both.extend([17, 32]);
+    both.resize(256 + 264, 0);
+    both.extend(&udp);
+    refused(&ipv6_frame(60, &both), ParseError::ExtensionsTooLong);
     let mut cut = extension(17, PADDING);
     cut[1] = 1;
     refused(&ipv6_frame(60, &cut), ParseError::ExtensionTruncated);
@@ -681,7 +688,10 @@ proptest! {
     }
 
     #[test]
-    fn every_cut_is_refused_or_equal(frame in sample::well_formed(), cut in any::<prop::sample::Index>()) {
+    fn every_cut_is_refused_or_equal(
+        frame in sample::well_formed(),
+        cut in any::<prop::sample::Index>(),
+    ) {
         let length = cut.index(frame.len());
         if let Ok(parsed) = outcome(&frame[..length]) {
             prop_assert_eq!(Ok(parsed), outcome(&frame));

@@ -275,7 +275,8 @@ impl Frames {
     }
 
     /// Number of frames in a place, counted one by one.
-    pub fn count(&self, place: Place) -> usize {
+    #[cfg(test)]
+    fn count(&self, place: Place) -> usize {
         let code = place.code();
         self.places.iter().filter(|place| **place == code).count()
     }

@@ -11,7 +11,7 @@ use super::queue::{Queue, QueueView};
 use super::socket::Socket;
 use super::{PortRequest, QueueStatistics};
 use crate::dataplane::verdict::PortId;
-use crate::dataplane::xdp::Steering;
+use crate::dataplane::xdp::{SocketMap, Steering};
 
 /// The control thread's handle on a worker's rings.
 #[derive(Debug, Clone)]
@@ -26,6 +26,7 @@ pub struct AfXdpControl {
 #[derive(Debug)]
 pub struct ReopenedPort {
     pub(super) queues: Vec<Queue>,
+    pub(super) sockets: SocketMap,
 }
 
 impl ReopenedPort {
@@ -61,7 +62,10 @@ impl AfXdpControl {
             open_queue(slot as u8, request, view.queue, self.busy_poll_us, socket)
         };
         let queues = ours.map(open).collect::<Result<_, _>>()?;
-        Ok(ReopenedPort { queues })
+        Ok(ReopenedPort {
+            queues,
+            sockets: steering.sockets().clone(),
+        })
     }
 }
 

@@ -160,9 +160,17 @@ impl AfXdpIo {
             let mut views = self.control.views.load().as_ref().clone();
             views[usize::from(slot)] = queue.view().clone();
             self.control.views.store(Arc::new(views));
-            // The old socket is closed before its frames are used again.
+            // The old socket is closed before its frames are used again. libbpf empties its entry in
+            // the steering program's map, where the new socket is already.
             drop(std::mem::replace(old, queue));
             self.frames.reclaim(slot);
+            if port
+                .sockets
+                .register(old.queue(), old.descriptor())
+                .is_err()
+            {
+                old.set_gone();
+            }
         }
         self.flush();
     }

@@ -120,6 +120,10 @@ impl Queue {
         self.view.port
     }
 
+    pub fn queue(&self) -> u32 {
+        self.view.queue
+    }
+
     pub fn view(&self) -> &Arc<QueueView> {
         &self.view
     }
