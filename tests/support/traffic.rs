@@ -188,7 +188,7 @@ pub fn ping_denied(from: &Namespace, to: IpAddr) -> bool {
     !output.status.success()
 }
 
-/// Frames seen by an interface, as tcpdump writes them.
+/// Frames an interface receives, as tcpdump writes them.
 pub struct Capture {
     tcpdump: Child,
     file: tempfile::NamedTempFile,
