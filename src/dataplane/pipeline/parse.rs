@@ -34,8 +34,8 @@ impl<F: FrameBuffer> Pipeline<F> {
         }
     }
 
-    /// The worker a packet belongs to, when it is another: by its own addresses, or for an ICMP error
-    /// by those of the packet it quotes, so that it meets the flow it is about.
+    /// The worker a packet belongs to, when it is another: by its own addresses, or for an ICMP
+    /// error by those of the packet it quotes, so that it meets the flow it is about.
     fn other_owner(&self, packet: &Packet<F>, view: &PacketView) -> Option<u8> {
         if packet.was_counted() {
             return None;

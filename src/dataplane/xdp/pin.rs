@@ -92,8 +92,8 @@ impl PinDirectory {
         Ok(self)
     }
 
-    /// Locks the port of an interface of this network namespace, waiting for a process that is about
-    /// to end.
+    /// Locks the port of an interface of this network namespace, waiting for a process that is
+    /// about to end.
     pub fn lock_port(&self, interface: &str) -> Result<PortPins, XdpError> {
         let namespace = network_namespace().map_err(|source| XdpError::Pin {
             path: self.path.clone(),
