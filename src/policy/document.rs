@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
+use super::finding::id;
 use super::{Finding, Place, Severity, SourceFile};
 
 /// Most nodes aliases and merge keys may add to one file: more is an attack ("billion laughs").
@@ -177,7 +178,7 @@ impl<'t> Builder<'t> {
                 Ok(None) => return documents,
                 Err(error) => {
                     let marker = error.marker();
-                    self.error("syntax", position(marker), error.info());
+                    self.error(id::SYNTAX, position(marker), error.info());
                     // The next `---` starts afresh; without one there is nothing left to read.
                     if !matches!(self.parser.proceed_next_document(), Ok(true)) {
                         return documents;
@@ -291,7 +292,7 @@ impl<'t> Builder<'t> {
                 Value::Null => "null".into(),
                 Value::Sequence(_) | Value::Mapping(_) => {
                     let message = "a key must be a string, found a list or a mapping";
-                    self.error("syntax", key_position, message.into());
+                    self.error(id::SYNTAX, key_position, message.into());
                     "".into()
                 }
             };
@@ -329,7 +330,7 @@ impl<'t> Builder<'t> {
                 let dot = if self.path.is_empty() { "" } else { "." };
                 let path = format!("{}{dot}{}", self.path, field.key);
                 let message = format!("duplicate field \"{path}\"");
-                self.error("duplicate-field", field.key_position, message);
+                self.error(id::DUPLICATE_FIELD, field.key_position, message);
                 if let Some(finding) = self.findings.last_mut() {
                     finding.path = path;
                 }
@@ -355,7 +356,7 @@ impl<'t> Builder<'t> {
             }
             _ => {
                 let message = "map merge requires map or sequence of maps as the value";
-                self.error("syntax", source.position, message.into());
+                self.error(id::SYNTAX, source.position, message.into());
             }
         }
     }
@@ -370,7 +371,7 @@ impl<'t> Builder<'t> {
         }
         let Some(node) = self.anchors.get(&id) else {
             let message = "the alias refers to a node that contains it";
-            self.error("syntax", start, message.into());
+            self.error(id::SYNTAX, start, message.into());
             return absent;
         };
         let node = node.clone();
@@ -390,7 +391,7 @@ impl<'t> Builder<'t> {
         self.aliased += node.count();
         if self.aliased > ALIASED_NODES_MAX {
             let message = format!("aliases add more than {ALIASED_NODES_MAX} nodes to this file");
-            self.error("syntax", start, message);
+            self.error(id::SYNTAX, start, message);
             return false;
         }
         true
@@ -417,7 +418,7 @@ impl<'t> Builder<'t> {
             (Some("int" | "float"), Value::Number(_)) => resolved,
             _ => {
                 let message = format!("cannot read \"{text}\" as {}", tag.original());
-                self.error("syntax", start, message);
+                self.error(id::SYNTAX, start, message);
                 Value::Null
             }
         }
@@ -426,7 +427,7 @@ impl<'t> Builder<'t> {
     fn check_tag(&mut self, tag: Option<&Tag>, expected: &str, start: Position) {
         if let Some(tag) = tag.filter(|tag| tag.core_suffix() != Some(expected)) {
             let message = format!("cannot read a list or mapping as {}", tag.original());
-            self.error("syntax", start, message);
+            self.error(id::SYNTAX, start, message);
         }
     }
 

@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 
 use super::super::document::{Field, Node};
+use super::super::finding::id;
 use super::super::inventory::{
     self, ContainerPort, Namespace, Pod, Service, ServicePort, TargetPort,
 };
@@ -144,7 +145,7 @@ fn container_ports(reader: &mut Reader, node: &Node, path: &Path, ports: &mut Ve
                 .any(|port| port.name.as_deref() == Some(name))
             {
                 let message = format!("Duplicate value: {}", words::quote(name));
-                reader.error("duplicate-value", name_position, &path, message);
+                reader.error(id::DUPLICATE_VALUE, name_position, &path, message);
             }
         }
         if let (Some(number), Some(protocol)) = (number, transport) {
@@ -294,7 +295,7 @@ pub fn namespace(reader: &mut Reader, metadata: Metadata) -> Namespace {
             "no effect: this label is always the name, {}",
             metadata.name
         );
-        reader.warn("namespace-name-label", metadata.position, &path, message);
+        reader.warn(id::NAMESPACE_NAME_LABEL, metadata.position, &path, message);
     }
     Namespace {
         name: metadata.name,
