@@ -24,7 +24,7 @@ use waiting::Waiting;
 pub use area::AfXdpFrame;
 pub use control::{AfXdpControl, ReopenedPort};
 pub use error::{AfXdpError, mtu_max};
-pub use open::open_ports;
+pub use open::{FRAME_SIZES, open_ports};
 
 /// Receive queues of an interface to bind.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -160,8 +160,8 @@ impl AfXdpIo {
             let mut views = self.control.views.load().as_ref().clone();
             views[usize::from(slot)] = queue.view().clone();
             self.control.views.store(Arc::new(views));
-            // The old socket is closed before its frames are used again. libbpf empties its entry in
-            // the steering program's map, where the new socket is already.
+            // The old socket is closed before its frames are used again. libbpf empties its entry
+            // in the steering program's map, where the new socket is already.
             drop(std::mem::replace(old, queue));
             self.frames.reclaim(slot);
             if port
