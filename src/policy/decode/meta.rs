@@ -84,8 +84,8 @@ impl Kind {
         !matches!(self, Kind::Namespace | Kind::Node)
     }
 
-    /// An unknown field of a policy opens or closes something; in a dump of the cluster it may be a
-    /// field of a newer version that nobody asks for here.
+    /// An unknown field of a policy opens or closes something; of a dump of the cluster it is one
+    /// of the many fields nobody asks for here.
     fn severity_of_unknown_fields(self) -> Severity {
         match self {
             Kind::NetworkPolicy => Severity::Error,

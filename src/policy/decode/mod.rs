@@ -212,7 +212,8 @@ impl Reader<'_> {
         self.error(id::UNSUPPORTED_VALUE, position, path, message);
     }
 
-    /// A field nobody reads: an error in a policy, where a misspelt one opens or closes something.
+    /// A field nobody reads: an error in a policy, where a misspelt field opens or closes
+    /// something.
     fn unknown_field(&mut self, severity: Severity, field: &Field, parent: &Path, known: &[&str]) {
         let path = parent.field(&field.key);
         let mut message = format!("unknown field {}", words::quote(&path.to_string()));
