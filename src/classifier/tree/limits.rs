@@ -9,11 +9,11 @@ pub struct Limits {
     pub rules_max: u32,
     /// Nodes of the decision trees of both families together.
     pub nodes_max: u32,
-    /// Rules in the lists and children of all nodes together: bounds the memory a compilation takes,
-    /// some dozen bytes each.
+    /// Rules in the lists and children of all nodes together: bounds the memory a compilation
+    /// takes, some dozen bytes each.
     pub entries_max: u32,
-    /// Rules, pairs of rules and edges of conditions looked at: bounds the time a compilation takes,
-    /// in a way that is the same on every machine.
+    /// Rules, pairs of rules and edges of conditions looked at: bounds the time a compilation
+    /// takes, in a way that is the same on every machine.
     pub work_max: u64,
     /// Bytes of the finished tree; never more than 2 GiB.
     pub bytes_max: u64,

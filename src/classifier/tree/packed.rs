@@ -16,8 +16,8 @@
 //!
 //! A leaf's test is one run of classes, `first` to `first + span`. Leaves that test one or two
 //! fields compare four rules at a time, without a branch a rule; rows without a rule hold
-//! [`NO_RULE`] and match nothing. Other leaves test rule by rule; there `many` says that the test is
-//! not one run but `span` of them, which stand in an array of their own from `first` on.
+//! [`NO_RULE`] and match nothing. Other leaves test rule by rule; there `many` says that the test
+//! is not one run but `span` of them, which stand in an array of their own from `first` on.
 
 use super::key_classes::KeyClasses;
 
