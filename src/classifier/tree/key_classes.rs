@@ -17,8 +17,11 @@ pub(super) struct ClassTables<V> {
     pub(super) numbers: [Option<PageTable>; FIELDS - 2],
 }
 
+/// Reads a small number out of a key.
+type ReadNumber = fn(&FlowKey) -> u16;
+
 /// The fields that are small numbers, and where a key has them.
-const NUMBERS: [(Field, fn(&FlowKey) -> u16); FIELDS - 2] = [
+const NUMBERS: [(Field, ReadNumber); FIELDS - 2] = [
     (Field::Protocol, |key| key.protocol as u16),
     (Field::SourcePort, |key| key.source_port),
     (Field::DestinationPort, |key| key.destination_port),

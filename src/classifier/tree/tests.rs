@@ -408,7 +408,7 @@ fn large_sets_equal_linear() {
         let linear = Linear::new(rules);
         let families: Vec<Family> = both
             .into_iter()
-            .filter(|&family| rules.address_sets()[0].ranges(family).first().is_some())
+            .filter(|&family| !rules.address_sets()[0].ranges(family).is_empty())
             .collect();
         let mut keys: Vec<FlowKey> = families
             .iter()

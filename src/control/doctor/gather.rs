@@ -229,8 +229,8 @@ fn interface(link: &Link, links: &[Link], ethtool: &Ethtool) -> InterfaceFacts {
 }
 
 fn parent(link: &Link, links: &[Link], ethtool: &Ethtool) -> ParentFacts {
-    let here = links.iter().filter(|_| !link.lower_elsewhere);
-    let found = here.filter(|other| Some(other.index) == link.lower).next();
+    let mut here = links.iter().filter(|_| !link.lower_elsewhere);
+    let found = here.find(|other| Some(other.index) == link.lower);
     ParentFacts {
         interface: found.map(|parent| parent.name.clone()),
         offloads: found.map_or(Vec::new(), |parent| offloads(&parent.name, ethtool)),

@@ -378,7 +378,8 @@ mod tests {
 
     #[test]
     fn each_fault_has_its_finding() {
-        let changes: [(&str, fn(&mut InterfaceFacts)); 8] = [
+        type Change = fn(&mut InterfaceFacts);
+        let changes: [(&str, Change); 8] = [
             ("link-down", |facts| facts.up = false),
             ("no-carrier", |facts| facts.carrier = false),
             ("queues", |facts| facts.receive_queues = 257),
