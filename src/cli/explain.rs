@@ -10,14 +10,12 @@ use clap::Args;
 
 use super::excerpt::Sources;
 use super::{AdminSocket, Exit, OutputFormat};
-use crate::classifier::tree::Limits;
 use crate::control::compatibility::compatibility;
-use crate::control::decide::Decider;
+use crate::control::decide::{Decider, Limits};
 use crate::control::explain::{End, Explanation, Owner, Stage, Written, explain};
-use crate::control::probe::{self, Endpoint, Probe, ProbeError, ProbeProtocol, State};
+use crate::control::probe::{self, Endpoint, Family, Probe, ProbeError, ProbeProtocol, State};
 use crate::policy::{self, Compatibility, Severity, read_directory};
 use crate::settings::Settings;
-use crate::wire::Family;
 
 /// Arguments of `portcullis explain`.
 #[derive(Debug, Args)]

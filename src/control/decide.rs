@@ -3,7 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::classifier::linear::Linear;
-use crate::classifier::tree::{self, CompileError, Limits, Tree};
+pub use crate::classifier::tree::Limits;
+use crate::classifier::tree::{self, CompileError, Tree};
 use crate::classifier::{Classify, RuleIndex, RuleVerdict};
 use crate::policy::{self, Direction, Origin, PolicySet, naive};
 use crate::wire::FlowKey;

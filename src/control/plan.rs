@@ -8,7 +8,7 @@ use crate::dataplane::backend::afxdp::{IoOptions, PortRequest, QueueSelection, Z
 use crate::dataplane::conntrack::Timeouts;
 use crate::dataplane::fragment::FragmentLimits;
 use crate::dataplane::pipeline::PipelineOptions;
-use crate::dataplane::snapshot::{Forwarding, SourceCheck};
+use crate::dataplane::snapshot::{Forwarding, SourceCheck, TransparentPort};
 use crate::dataplane::verdict::PortId;
 use crate::dataplane::worker::WaitStrategy;
 use crate::dataplane::xdp::{AttachMode, AttachRequest, ManagementRule};
@@ -48,12 +48,17 @@ fn forwarding(settings: &Settings) -> Forwarding {
     match settings.forwarding.mode {
         ForwardingMode::Routed => Forwarding::Routed,
         ForwardingMode::Transparent => {
-            let mut peers = vec![None; settings.ports.len()];
+            let vlans = settings.ports.iter().map(|port| {
+                let mut vlans = port.vlans.clone();
+                vlans.sort_unstable();
+                TransparentPort { peer: None, vlans }
+            });
+            let mut ports: Vec<_> = vlans.collect();
             for &(one, other) in &settings.forwarding.pairs {
-                peers[one] = Some(PortId(other as u8));
-                peers[other] = Some(PortId(one as u8));
+                ports[one].peer = Some(PortId(other as u8));
+                ports[other].peer = Some(PortId(one as u8));
             }
-            Forwarding::Transparent(peers)
+            Forwarding::Transparent(ports)
         }
     }
 }

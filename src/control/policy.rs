@@ -1,8 +1,8 @@
 //! From a directory of manifests to the compiled policy in force: read, load, compile, activate.
 //!
 //! Reading and compiling take long and happen beside the control loop ([`prepare`]); what touches
-//! the counters is short and happens in it ([`activate`]). All or nothing: whatever fails leaves the
-//! policy in force as it is.
+//! the counters is short and happens in it ([`activate`]). All or nothing: whatever fails leaves
+//! the policy in force as it is.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -79,7 +79,7 @@ pub enum PolicyRefused {
     #[error(transparent)]
     Read(#[from] ReadError),
     /// It has errors.
-    #[error("{} errors in the manifests", .0.iter().filter(|f| f.severity == Severity::Error).count())]
+    #[error("{} errors in the manifests", errors(.0).count())]
     Findings(Vec<Finding>),
     /// A stage exceeds a limit of the classifier.
     #[error(transparent)]
@@ -89,14 +89,17 @@ pub enum PolicyRefused {
     Slots(#[from] SlotsExhausted),
 }
 
+fn errors(findings: &[Finding]) -> impl Iterator<Item = &Finding> {
+    findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Error)
+}
+
 impl PolicyRefused {
     /// One line for each thing that is wrong.
     pub fn lines(&self) -> Vec<String> {
         match self {
-            PolicyRefused::Findings(findings) => {
-                let errors = findings.iter().filter(|f| f.severity == Severity::Error);
-                errors.map(Finding::to_string).collect()
-            }
+            PolicyRefused::Findings(findings) => errors(findings).map(Finding::to_string).collect(),
             other => vec![other.to_string()],
         }
     }

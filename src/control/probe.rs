@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::wire::{Family, protocol};
+pub use crate::wire::Family;
+use crate::wire::protocol;
 
 /// Source port of a probe that names none.
 pub const SOURCE_PORT_DEFAULT: u16 = 40_000;

@@ -66,8 +66,8 @@ impl RuleSlots {
         }
     }
 
-    /// The slot of a rule of this generation. `totals` reads a slot's counters, for the case that it
-    /// changes hands.
+    /// The slot of a rule of this generation. `totals` reads a slot's counters, for the case that
+    /// it changes hands.
     pub fn assign(
         &mut self,
         id: RuleId,

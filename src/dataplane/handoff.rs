@@ -1,8 +1,8 @@
 //! Frames that arrive at one worker and belong to another: copied into a bounded ring.
 //!
-//! Receive queues spread frames by hashes of their own, which send the two directions of a flow, its
-//! fragments and the ICMP errors about it to different workers. A packet belongs to the worker that
-//! its pair of addresses hashes to, whichever way it goes; every other worker hands it over.
+//! Receive queues spread frames by hashes of their own, which send the two directions of a flow,
+//! its fragments and the ICMP errors about it to different workers. A packet belongs to the worker
+//! that its pair of addresses hashes to, whichever way it goes; every other worker hands it over.
 
 use std::sync::Arc;
 
@@ -74,7 +74,8 @@ impl Handoff {
         (owner != self.number).then_some(owner as u8)
     }
 
-    /// Copies a frame into another worker's ring; false when the ring is full or the frame too long.
+    /// Copies a frame into another worker's ring; false when the ring is full or the frame too
+    /// long.
     pub fn give(&self, worker: u8, port: PortId, frame: &[u8]) -> bool {
         let Some(inbox) = self.inboxes.get(worker as usize) else {
             return false;

@@ -108,8 +108,28 @@ impl Decision {
 pub enum Forwarding {
     /// By destination address and the kernel's routes.
     Routed,
-    /// Out of the other port of a pair, unchanged: `peers[port]`.
-    Transparent(Vec<Option<PortId>>),
+    /// Out of the other port of a pair, unchanged.
+    Transparent(Vec<TransparentPort>),
+}
+
+/// A port of the transparent mode.
+#[derive(Debug, Clone, Default)]
+pub struct TransparentPort {
+    /// The other port of the pair.
+    pub peer: Option<PortId>,
+    /// VLAN ids accepted besides untagged frames, sorted.
+    pub vlans: Vec<u16>,
+}
+
+impl TransparentPort {
+    /// May a frame with this outermost tag, and this many tags, come in?
+    #[inline]
+    pub fn accepts(&self, vlan: Option<u16>, tags: u8) -> bool {
+        match vlan {
+            None => true,
+            Some(vlan) => tags == 1 && self.vlans.binary_search(&vlan).is_ok(),
+        }
+    }
 }
 
 /// How a source address is checked against the routes (RFC 3704).

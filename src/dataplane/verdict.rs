@@ -91,8 +91,6 @@ drop_reasons! {
     UnrelatedIcmpError = "unrelated-icmp-error",
     /// The flow table is full of flows that may not be evicted.
     FlowTableFull = "flow-table-full",
-    /// Too many half-open flows.
-    HalfOpenLimit = "half-open-limit",
     /// A policy denies it.
     Policy = "policy",
     /// No policy has been loaded yet: closed until the first complete load.

@@ -22,7 +22,8 @@ pub enum WaitStrategy {
     BusyPoll,
 }
 
-/// Rounds without a frame before a worker goes to sleep: a sleep and a wake-up cost more than these.
+/// Rounds without a frame before a worker goes to sleep: a sleep and a wake-up cost more than
+/// these.
 const IDLE_ROUNDS: u32 = 64;
 /// Rounds between two calls of `maintain` while there is always something to do.
 const MAINTAIN_ROUNDS: u32 = 1024;

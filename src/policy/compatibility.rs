@@ -63,7 +63,8 @@ pub struct Compatibility {
     pub icmp: Icmp,
     /// `np_profile`: `v1` or `v1beta1-isolation`.
     pub np_profile: NetworkPolicyProfile,
-    /// `plugin`: `networkpolicy`, `multitenant` or `subnet`; `None`: everything present is enforced.
+    /// `plugin`: `networkpolicy`, `multitenant` or `subnet`; `None`: everything present is
+    /// enforced.
     pub plugin: Option<Plugin>,
 }
 

@@ -251,8 +251,8 @@ impl<'c> Compiler<'c> {
         }
     }
 
-    /// The compiled rules of a policy rule, each with its port entry as text. Identity, priority and
-    /// origin are left to the caller.
+    /// The compiled rules of a policy rule, each with its port entry as text. Identity, priority
+    /// and origin are left to the caller.
     fn clauses(
         &self,
         stage: &mut StageRules,

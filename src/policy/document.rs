@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
+use super::finding::id;
 use super::{Finding, Place, Severity, SourceFile};
 
 /// Most nodes aliases and merge keys may add to one file: more is an attack ("billion laughs").
@@ -136,11 +137,26 @@ impl Node {
 /// Empty documents and documents of comments alone are left out. Findings: `syntax`,
 /// `duplicate-field`; all are errors.
 pub fn parse(file: &SourceFile) -> (Vec<Document>, Vec<Finding>) {
+    parse_as(file, Letters::Booleans)
+}
+
+/// What the plain scalars `y`, `Y`, `n` and `N` are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Letters {
+    /// As `kubectl` reads manifests.
+    Booleans,
+    /// As most YAML tools, even those for YAML 1.1, have it.
+    Strings,
+}
+
+/// As [`parse`], of a file that is none of `kubectl`'s.
+pub fn parse_as(file: &SourceFile, letters: Letters) -> (Vec<Document>, Vec<Finding>) {
     // A byte order mark is no character of the text; columns count from behind it.
     let text = file.text.strip_prefix('\u{feff}').unwrap_or(&file.text);
     let mut options = granit_parser::Options::default();
     options.set_emit_comments(false);
     let mut builder = Builder {
+        letters,
         parser: Parser::new_from_str_with_options(text, options),
         text,
         lines: None,
@@ -156,6 +172,7 @@ pub fn parse(file: &SourceFile) -> (Vec<Document>, Vec<Finding>) {
 }
 
 struct Builder<'t> {
+    letters: Letters,
     parser: Parser<'t, StrInput<'t>>,
     text: &'t str,
     /// Its lines; split when first asked for.
@@ -182,7 +199,7 @@ impl<'t> Builder<'t> {
                 Ok(None) => return documents,
                 Err(error) => {
                     let marker = error.marker();
-                    self.error("syntax", position(marker), error.info());
+                    self.error(id::SYNTAX, position(marker), error.info());
                     // The next `---` starts afresh; without one there is nothing left to read.
                     if !matches!(self.parser.proceed_next_document(), Ok(true)) {
                         return documents;
@@ -305,7 +322,7 @@ impl<'t> Builder<'t> {
                 Value::Null => "null".into(),
                 Value::Sequence(_) | Value::Mapping(_) => {
                     let message = "a key must be a string, found a list or a mapping";
-                    self.error("syntax", key_position, message.into());
+                    self.error(id::SYNTAX, key_position, message.into());
                     "".into()
                 }
             };
@@ -343,7 +360,7 @@ impl<'t> Builder<'t> {
                 let dot = if self.path.is_empty() { "" } else { "." };
                 let path = format!("{}{dot}{}", self.path, field.key);
                 let message = format!("duplicate field \"{path}\"");
-                self.error("duplicate-field", field.key_position, message);
+                self.error(id::DUPLICATE_FIELD, field.key_position, message);
                 if let Some(finding) = self.findings.last_mut() {
                     finding.path = path;
                 }
@@ -369,7 +386,7 @@ impl<'t> Builder<'t> {
             }
             _ => {
                 let message = "map merge requires map or sequence of maps as the value";
-                self.error("syntax", source.position, message.into());
+                self.error(id::SYNTAX, source.position, message.into());
             }
         }
     }
@@ -384,7 +401,7 @@ impl<'t> Builder<'t> {
         }
         let Some(node) = self.anchors.get(&id) else {
             let message = "the alias refers to a node that contains it";
-            self.error("syntax", start, message.into());
+            self.error(id::SYNTAX, start, message.into());
             return absent;
         };
         let node = node.clone();
@@ -404,7 +421,7 @@ impl<'t> Builder<'t> {
         self.aliased += node.count();
         if self.aliased > ALIASED_NODES_MAX {
             let message = format!("aliases add more than {ALIASED_NODES_MAX} nodes to this file");
-            self.error("syntax", start, message);
+            self.error(id::SYNTAX, start, message);
             return false;
         }
         true
@@ -419,7 +436,10 @@ impl<'t> Builder<'t> {
     ) -> Value {
         let Some(tag) = tag else {
             return match style {
-                ScalarStyle::Plain => resolve_plain(text),
+                ScalarStyle::Plain => match (&*text, self.letters) {
+                    ("y" | "Y" | "n" | "N", Letters::Strings) => Value::String(text.into()),
+                    _ => resolve_plain(text),
+                },
                 _ => Value::String(text.into()),
             };
         };
@@ -431,7 +451,7 @@ impl<'t> Builder<'t> {
             (Some("int" | "float"), Value::Number(_)) => resolved,
             _ => {
                 let message = format!("cannot read \"{text}\" as {}", tag.original());
-                self.error("syntax", start, message);
+                self.error(id::SYNTAX, start, message);
                 Value::Null
             }
         }
@@ -440,7 +460,7 @@ impl<'t> Builder<'t> {
     fn check_tag(&mut self, tag: Option<&Tag>, expected: &str, start: Position) {
         if let Some(tag) = tag.filter(|tag| tag.core_suffix() != Some(expected)) {
             let message = format!("cannot read a list or mapping as {}", tag.original());
-            self.error("syntax", start, message);
+            self.error(id::SYNTAX, start, message);
         }
     }
 
@@ -687,6 +707,9 @@ mod tests {
         for (index, item) in items.iter().enumerate() {
             assert_eq!(item.value, Value::Boolean(index < 9), "{index}");
         }
+        let (documents, _) = parse_as(&file("[y, Y, n, N]"), Letters::Strings);
+        let items = documents[0].root.as_sequence().unwrap();
+        assert!(items.iter().all(|item| item.as_str().is_some()));
         let strings = "[yEs, oN, yess, 10.0.0.1, _1, 12:30, 2020-01-01, +, ., 0x, 0b2, 0o8, \"80\", \
                        '1', 1e, 'yes', \"on\", __]";
         let (documents, _) = parse(&file(strings));

@@ -4,6 +4,71 @@ use serde::{Deserialize, Serialize};
 
 use super::document::Position;
 
+macro_rules! ids {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)+) => {
+        /// Every id a finding of this room has. They are stable, and explained in `docs/lint.md`.
+        pub mod id {
+            $($(#[doc = $doc])+ pub const $name: &str = $text;)+
+
+            /// All of them.
+            pub const ALL: &[&str] = &[$($name,)+];
+        }
+    };
+}
+
+ids! {
+    /// The text is no YAML or JSON, or uses a tag or alias that cannot be followed.
+    SYNTAX = "syntax",
+    /// A key is there twice.
+    DUPLICATE_FIELD = "duplicate-field",
+    /// A value has another type than its field.
+    WRONG_TYPE = "wrong-type",
+    /// A field nobody reads; an error in a policy, and where it is almost one that is read.
+    UNKNOWN_FIELD = "unknown-field",
+    /// A field that must be there is not.
+    REQUIRED_VALUE = "required-value",
+    /// A value is not valid for its field.
+    INVALID_VALUE = "invalid-value",
+    /// A value is none of those its field allows.
+    UNSUPPORTED_VALUE = "unsupported-value",
+    /// A field that may not be there beside another.
+    FORBIDDEN_VALUE = "forbidden-value",
+    /// A value that must be unique is there twice.
+    DUPLICATE_VALUE = "duplicate-value",
+    /// A value is too long.
+    TOO_LONG = "too-long",
+    /// The kind does not exist in this version of its group.
+    NO_MATCH = "no-match",
+    /// Two objects of one kind, namespace and name.
+    DUPLICATE_OBJECT = "duplicate-object",
+    /// Two pods, or two services, have one address.
+    DUPLICATE_ADDRESS = "duplicate-address",
+    /// An object of a kind that is not read.
+    UNKNOWN_KIND = "unknown-kind",
+    /// An empty item of a list of rules or ports, which allows everything.
+    NULL_ITEM = "null-item",
+    /// A block of addresses has bits behind its prefix.
+    CIDR_HOST_BITS = "cidr-host-bits",
+    /// Rules of a direction the policy is not about.
+    INERT_RULES = "inert-rules",
+    /// A policy that a compatibility switch takes the effect from.
+    INERT_POLICY = "inert-policy",
+    /// A policy that selects no pod.
+    SELECTS_NOTHING = "selects-nothing",
+    /// A peer that selects no pod.
+    PEER_SELECTS_NOTHING = "peer-selects-nothing",
+    /// A port name no pod in question has.
+    UNKNOWN_NAMED_PORT = "unknown-named-port",
+    /// Egress is allowed, but no name can be asked for.
+    EGRESS_WITHOUT_DNS = "egress-without-dns",
+    /// A selected pod has no address.
+    NO_ADDRESS = "no-address",
+    /// An isolation annotation without effect.
+    ISOLATION_ANNOTATION = "isolation-annotation",
+    /// A namespace carries another name in its name label.
+    NAMESPACE_NAME_LABEL = "namespace-name-label",
+}
+
 /// How bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {

@@ -31,7 +31,8 @@ pub struct Pod {
     pub annotations: Labels,
     /// `spec.nodeName`; `None` before it is scheduled.
     pub node_name: Option<String>,
-    /// `spec.hostNetwork`: shares the node's addresses, so that no policy can tell it from the node.
+    /// `spec.hostNetwork`: shares the node's addresses, so that no policy can tell it from the
+    /// node.
     pub host_network: bool,
     /// `status.phase` is `Succeeded` or `Failed`: its addresses may belong to another pod by now.
     pub terminated: bool,
@@ -98,9 +99,9 @@ pub struct Node {
     pub name: String,
     /// `metadata.labels`.
     pub labels: Labels,
-    /// `status.addresses` of type `InternalIP`, then `ExternalIP`, then those of other types that are
-    /// addresses; then `status.podIPs` of pods on the host's network. Where the node itself is not
-    /// written, its pods' `status.hostIPs` too.
+    /// `status.addresses` of type `InternalIP`, then `ExternalIP`, then those of other types that
+    /// are addresses; then `status.podIPs` of pods on the host's network. Where the node itself is
+    /// not written, its pods' `status.hostIPs` too.
     pub addresses: Vec<IpAddr>,
     /// Where it is written; `None` when only pods mention it.
     pub source: Option<Source>,

@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use super::compatibility::{NetworkPolicyProfile, Plugin};
 use super::compile::{ISOLATION_ANNOTATION, isolation_annotation};
 use super::document::Position;
+use super::finding::id;
 use super::inventory::{Inventory, Pod, PodIndex, Source};
 use super::network_policy::{PeerKind, PolicyPort, PolicyRule, PortMatch};
 use super::selection::Selections;
@@ -31,7 +32,13 @@ pub fn lint(
     if let Some(Plugin::MultiTenant | Plugin::Subnet) = compatibility.plugin {
         for policy in policies {
             let message = "no effect: plugin is not networkpolicy".to_owned();
-            linter.warn("inert-policy", &policy.source, object(policy), "", message);
+            linter.warn(
+                id::INERT_POLICY,
+                &policy.source,
+                object(policy),
+                "",
+                message,
+            );
         }
         return;
     }
@@ -74,11 +81,11 @@ impl Linter<'_> {
                     let message = "no effect: this annotation isolates a namespace only under \
                                    np_profile=v1beta1-isolation"
                         .to_owned();
-                    self.warn("isolation-annotation", source, object(), &path, message);
+                    self.warn(id::ISOLATION_ANNOTATION, source, object(), &path, message);
                 }
                 Some(Err(error)) if legacy => {
                     let message = format!("no effect: not JSON, counts as absent: {error}");
-                    self.warn("isolation-annotation", source, object(), &path, message);
+                    self.warn(id::ISOLATION_ANNOTATION, source, object(), &path, message);
                 }
                 _ => {}
             }
@@ -107,7 +114,7 @@ impl Linter<'_> {
             .position
             .unwrap_or(policy.source.position);
         self.warn_at(
-            "selects-nothing",
+            id::SELECTS_NOTHING,
             policy,
             position,
             "spec.podSelector",
@@ -127,11 +134,23 @@ impl Linter<'_> {
                 "no effect: namespace {} is not isolated by its annotation {ISOLATION_ANNOTATION}",
                 policy.namespace
             );
-            self.warn("inert-policy", &policy.source, object(policy), "", message);
+            self.warn(
+                id::INERT_POLICY,
+                &policy.source,
+                object(policy),
+                "",
+                message,
+            );
         }
         if let Some(rule) = policy.egress.first().filter(|_| policy.isolates_egress) {
             let message = "no effect: np_profile=v1beta1-isolation knows no egress".to_owned();
-            self.warn_at("inert-rules", policy, rule.position, "spec.egress", message);
+            self.warn_at(
+                id::INERT_RULES,
+                policy,
+                rule.position,
+                "spec.egress",
+                message,
+            );
         }
     }
 
@@ -155,7 +174,7 @@ impl Linter<'_> {
                     let path = format!("{path}.{peers}[{index}]");
                     let message = "no effect: this peer selects no pod".to_owned();
                     self.warn_at(
-                        "peer-selects-nothing",
+                        id::PEER_SELECTS_NOTHING,
                         policy,
                         peer.position,
                         &path,
@@ -209,7 +228,13 @@ impl Linter<'_> {
                 hint.unwrap_or_default()
             );
             let path = format!("{path}.ports[{index}].port");
-            self.warn_at("unknown-named-port", policy, port.position, &path, message);
+            self.warn_at(
+                id::UNKNOWN_NAMED_PORT,
+                policy,
+                port.position,
+                &path,
+                message,
+            );
         }
     }
 
@@ -221,7 +246,13 @@ impl Linter<'_> {
             if pod.addresses.is_empty() && seen.insert(index) {
                 let object = format!("Pod/{}", pod.full_name());
                 let message = "policies select this pod, but it has no address yet".to_owned();
-                self.warn("no-address", &pod.source, object, "status.podIPs", message);
+                self.warn(
+                    id::NO_ADDRESS,
+                    &pod.source,
+                    object,
+                    "status.podIPs",
+                    message,
+                );
             }
         }
     }
@@ -260,7 +291,7 @@ impl Linter<'_> {
                 pod.full_name()
             );
             self.warn_at(
-                "egress-without-dns",
+                id::EGRESS_WITHOUT_DNS,
                 policy,
                 rule.position,
                 "spec.egress",

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::decode::{Objects, decode};
+use super::finding::id;
 use super::inventory::{Inventory, Source};
 use super::selection::Selections;
 use super::{
@@ -82,7 +83,7 @@ fn report_same_names(objects: &Objects, findings: &mut Vec<Finding>) {
         first.insert((kind, namespace, name), other);
         let slash = if namespace.is_empty() { "" } else { "/" };
         findings.push(error(
-            "duplicate-object",
+            id::DUPLICATE_OBJECT,
             source,
             format!("{kind}/{namespace}{slash}{name}"),
             "metadata.name",
@@ -132,7 +133,7 @@ fn report_same_addresses(objects: &Objects, findings: &mut Vec<Finding>) {
             }
             let other = &objects.pods[other];
             findings.push(error(
-                "duplicate-address",
+                id::DUPLICATE_ADDRESS,
                 &pod.source,
                 format!("Pod/{}", pod.full_name()),
                 "status.podIPs",
@@ -157,7 +158,7 @@ fn report_same_cluster_addresses(objects: &Objects, findings: &mut Vec<Finding>)
             }
             let other = &objects.services[other];
             findings.push(error(
-                "duplicate-address",
+                id::DUPLICATE_ADDRESS,
                 &service.source,
                 format!("Service/{}/{}", service.namespace, service.name),
                 "spec.clusterIPs",

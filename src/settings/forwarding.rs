@@ -63,6 +63,10 @@ impl Forwarding {
             pairs: match mode {
                 ForwardingMode::Transparent => transparent_pairs(section, &named, ports),
                 ForwardingMode::Routed => {
+                    if let Some(tagged) = ports.iter().find(|port| !port.vlans.is_empty()) {
+                        let found = format!("\"routed\" while port {:?} has vlans", tagged.name);
+                        section.reject("mode", found, "\"transparent\", or no port may have vlans");
+                    }
                     if !named.is_empty() {
                         section.reject("pairs", "set", "empty unless mode is \"transparent\"");
                     }

@@ -12,8 +12,6 @@ pub struct Limits {
     pub half_open_flows: u32,
     /// Datagrams whose fragments are tracked at once.
     pub fragment_datagrams: u32,
-    /// Bytes of fragments that wait for their first one.
-    pub fragment_bytes: u32,
     /// Neighbours known (IPv4 and IPv6, all ports).
     pub neighbours: u32,
     /// Frames that wait for a neighbour to be resolved.
@@ -37,11 +35,10 @@ impl Limits {
             flows,
             half_open_flows: half_open_flows.min(flows),
             fragment_datagrams: number("fragment_datagrams", 4_096, 16..=1_048_576),
-            fragment_bytes: number("fragment_bytes", 4_194_304, 65_536..=1_073_741_824),
             neighbours: number("neighbours", 65_536, 16..=1_048_576),
             neighbour_frames: number("neighbour_frames", 1_024, 1..=65_536),
             events: number("events", 4_096, 64..=1_048_576),
-            rules: number("rules", 1_000_000, 1_000..=100_000_000),
+            rules: number("rules", 262_144, 1_000..=100_000_000),
             classifier_nodes: number("classifier_nodes", 4_194_304, 1_024..=1_073_741_824),
             log_lines_per_second: number("log_lines_per_second", 100, 1..=100_000),
         }

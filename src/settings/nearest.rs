@@ -59,7 +59,7 @@ mod tests {
             "cores",
             "wait",
             "busy_poll_us",
-            "batch_frames",
+            "socket_mode",
             "half_open_flows",
         ];
         for (unknown, expected) in [
@@ -69,7 +69,7 @@ mod tests {
             ("busyPollUs", Some("busy_poll_us")),
             ("busy-poll-us", Some("busy_poll_us")),
             ("half_open", Some("half_open_flows")),
-            ("batch_frames_max", Some("batch_frames")),
+            ("socket_modes", Some("socket_mode")),
             ("colour", None),
             ("x", None),
         ] {

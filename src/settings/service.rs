@@ -31,8 +31,6 @@ pub struct Workers {
     /// With `busy-poll`: microseconds the kernel polls the device in one call; 0 leaves that to the
     /// device's interrupts while the worker spins.
     pub busy_poll_us: u32,
-    /// Frames taken from a ring at once at most.
-    pub batch_frames: u32,
 }
 
 /// Cores that workers are pinned to.
@@ -140,7 +138,6 @@ impl Workers {
             },
             wait: section.choice("wait"),
             busy_poll_us: section.optional("busy_poll_us", 20, Whole(0..=1_000)),
-            batch_frames: section.optional("batch_frames", 64, Whole(1..=64)),
         }
     }
 }

@@ -36,6 +36,9 @@ make_network() {
         in_ns "$name" sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0
     done
     in_ns gateway sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0
+    # The macvlan's parent must not answer ARP for the macvlan's address, as it would by default:
+    # frames would then go to the parent, past the port.
+    in_ns gateway sysctl -qw net.ipv4.conf.all.arp_ignore=1
     cable client 0 inside
     cable server 1 outside
     cable visitor 2 uplink

@@ -73,8 +73,7 @@ fn a_policy_that_allows_nothing_lets_nothing_in_but_replies() {
     }
 }
 
-/// Local senders leave checksums to the hardware and hand over segments larger than the link
-/// carries: what arrives must be whole all the same.
+/// Local senders leave checksums to the hardware: what arrives must be whole all the same.
 #[test]
 fn bulk_data_arrives_unchanged_with_offloads_on() {
     if !root() {
@@ -86,9 +85,7 @@ fn bulk_data_arrives_unchanged_with_offloads_on() {
     let _appliance = Appliance::start(&lab, "", &manifests);
     let _echo = Echo::start(&lab.server, &[80]);
     let features = lab.client.run(&["ethtool", "-k", "eth0"]);
-    for feature in ["tx-checksumming: on", "tcp-segmentation-offload: on"] {
-        assert!(features.contains(feature), "{features}");
-    }
+    assert!(features.contains("tx-checksumming: on"), "{features}");
     for v6 in [false, true] {
         let server = lab.server(v6);
         let mut open = Connection::open(&lab.client, server, 80).expect("port 80 is open");

@@ -3,7 +3,7 @@
 use super::support::appliance::Appliance;
 use super::support::lab::{Lab, words};
 use super::support::policies::{INVENTORY, allow_everything};
-use super::support::traffic::{Capture, Connection, Echo, ping, udp};
+use super::support::traffic::{Capture, Connection, Echo, ping, tcp, tcp_denied};
 use super::support::{root, seconds, within};
 
 fn open_gateway(lab: &Lab) -> Appliance<'_> {
@@ -134,16 +134,15 @@ fn routes_and_addresses_may_change_while_it_runs() {
     ] {
         lab.server.ip(&["address", "add", address, "dev", "lo"]);
         let to = address.parse().expect("an address");
-        assert!(!udp_once(&lab, to), "no route yet: {address}");
+        assert!(tcp_denied(&lab.client, to, 80), "no route yet: {address}");
         lab.gateway.ip(&["route", "add", address, "via", via]);
-        assert!(udp(&lab.client, to, 80, 50), "{address}");
+        assert!(within(seconds(3), || tcp(&lab.client, to, 80)), "{address}");
         lab.gateway.ip(&["route", "delete", address]);
-        assert!(within(seconds(3), || !udp_once(&lab, to)), "{address}");
+        assert!(
+            within(seconds(3), || tcp_denied(&lab.client, to, 80)),
+            "{address}"
+        );
     }
-}
-
-fn udp_once(lab: &Lab, to: std::net::IpAddr) -> bool {
-    !super::support::traffic::udp_denied(&lab.client, to, 80)
 }
 
 #[test]

@@ -44,6 +44,8 @@ impl Lab {
     /// The gateway's inside port is a macvlan of the interface the client is on.
     pub fn with_macvlan() -> Self {
         let lab = Self::unaddressed("uplink");
+        // Else the parent answers ARP for the macvlan's address, and frames go past the port.
+        lab.gateway.sysctl("net.ipv4.conf.all.arp_ignore", "1");
         let add = "link add inside link uplink type macvlan mode bridge";
         lab.gateway.ip(&words(add));
         lab.address_gateway();

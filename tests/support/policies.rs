@@ -20,9 +20,13 @@ apiVersion: v1
 kind: Pod
 metadata: {name: server, namespace: shop, labels: {app: server}}
 spec: {containers: [{name: server, image: server}]}
-status:
-  podIP: 198.18.1.2
-  podIPs: [{ip: 198.18.1.2}, {ip: "2001:db8:1::2"}, {ip: 198.18.0.3}, {ip: "2001:db8::3"}]
+status: {podIP: 198.18.1.2, podIPs: [{ip: 198.18.1.2}, {ip: "2001:db8:1::2"}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: server-on-the-wire, namespace: shop, labels: {app: server}}
+spec: {containers: [{name: server, image: server}]}
+status: {podIP: 198.18.0.3, podIPs: [{ip: 198.18.0.3}, {ip: "2001:db8::3"}]}
 "#;
 
 /// A policy that lets the client reach the server on these ports, TCP and UDP, and nothing else

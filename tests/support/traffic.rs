@@ -161,7 +161,9 @@ fn udp_once(from: &Namespace, to: IpAddr, port: u16, length: usize, limit: Durat
     let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let socket = from.enter(move || UdpSocket::bind(any)).expect("a socket");
     let sent: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
-    let _ = socket.send_to(&sent, SocketAddr::new(to, port));
+    // Connected, as the box's own clients must be to be told from its services.
+    socket.connect(SocketAddr::new(to, port)).expect("a route");
+    let _ = socket.send(&sent);
     socket
         .set_read_timeout(Some(limit))
         .expect("a socket of ours");
@@ -186,7 +188,7 @@ pub fn ping_denied(from: &Namespace, to: IpAddr) -> bool {
     !output.status.success()
 }
 
-/// Frames seen by an interface, as tcpdump writes them.
+/// Frames an interface receives, as tcpdump writes them.
 pub struct Capture {
     tcpdump: Child,
     file: tempfile::NamedTempFile,

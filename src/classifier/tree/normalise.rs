@@ -3,7 +3,8 @@
 //!
 //! A condition is a canonical set of values of one field, interned: two rules about the same values
 //! carry the same [`ConditionId`], however they were written. A set that holds every value of its
-//! field is [`ConditionId::ANY`]. A rule that cannot match in a family is not in that family's list.
+//! field is [`ConditionId::ANY`]. A rule that cannot match in a family is not in that family's
+//! list.
 
 use std::collections::HashMap;
 

@@ -10,8 +10,8 @@
 //! Leaf    count, count × (tests << 29 | rule, tests × (field << 29 | many << 28 | first, span))
 //! ```
 //!
-//! A leaf's test is one run of classes, `first` to `first + span`. With `many` set it is `span` runs
-//! instead, which stand in an array of their own from `first` on.
+//! A leaf's test is one run of classes, `first` to `first + span`. With `many` set it is `span`
+//! runs instead, which stand in an array of their own from `first` on.
 
 use super::field::Field;
 use super::key_classes::KeyClasses;

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::fields::{Fields, Reader, described};
 use super::{Case, Expectation, Manifests, ProbeCase, Reception, RejectCase};
 use crate::control::probe::{self, Endpoint, Probe, ProbeProtocol, State};
-use crate::policy::document::{self, Document, Node, Position};
+use crate::policy::document::{self, Document, Letters, Node, Position};
 use crate::policy::{Compatibility, CompatibilityError, Finding, Place, Severity, SourceFile};
 
 const CASE_KEYS: &[&str] = &[
@@ -85,7 +85,7 @@ const STAGES: &[&str] = &[
 /// A case or probe that could not be read is left out; the findings, all of them errors, say why.
 /// Ids: `syntax`, `duplicate-field`, `case-unknown-key`, `case-value`, `case-unsupported`.
 pub fn parse(file: &SourceFile, directory: &Path) -> (Vec<Case>, Vec<Finding>) {
-    let (documents, mut findings) = document::parse(file);
+    let (documents, mut findings) = document::parse_as(file, Letters::Strings);
     let mut cases = Vec::new();
     if documents.is_empty() && findings.is_empty() {
         findings.push(Finding {

@@ -145,6 +145,9 @@ impl Neighbours {
         entry.state = told.state;
         entry.mac = told.mac;
         entry.failed = failed.then_some(now);
+        if told.state == NeighbourState::Failed {
+            entry.asked = None;
+        }
         Some(before != (entry.mac, entry.failed.is_some()))
     }
 

@@ -8,7 +8,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use super::ReplayError;
 use crate::control::plan;
 use crate::dataplane::route::{Neighbour, PortLink, Route, RouteTable, RouteTarget};
-use crate::dataplane::snapshot::Forwarding;
+use crate::dataplane::snapshot::{Forwarding, TransparentPort};
 use crate::dataplane::verdict::PortId;
 use crate::settings::{ForwardingMode, Replay, ReplayLink, Settings};
 use crate::wire::MacAddress;
@@ -32,7 +32,13 @@ pub(super) fn of(settings: &Settings, file: &Path) -> Result<Network, ReplayErro
     }
     let forwarding = match (routed, settings.ports.len()) {
         (false, _) => plan::fixed_parts(settings).forwarding,
-        (true, 2) => Forwarding::Transparent(vec![Some(PortId(1)), Some(PortId(0))]),
+        (true, 2) => {
+            let port = |number: usize| TransparentPort {
+                peer: Some(PortId(1 - number as u8)),
+                vlans: settings.ports[number].vlans.clone(),
+            };
+            Forwarding::Transparent(vec![port(0), port(1)])
+        }
         (true, ports) => {
             let file = file.display().to_string();
             return Err(ReplayError::NoNetwork { file, ports });

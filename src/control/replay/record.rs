@@ -386,7 +386,7 @@ fn stage(reason: DropReason) -> &'static str {
         | R::FragmentTableFull => "parse",
         R::InvalidState | R::UnrelatedIcmpError => "track",
         R::Policy | R::NoPolicy => "classify",
-        R::FlowTableFull | R::HalfOpenLimit => "admit",
+        R::FlowTableFull => "admit",
         R::TtlExceeded | R::PacketTooBig => "rewrite",
         R::NoRoute
         | R::RouteRejects

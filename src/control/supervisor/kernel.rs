@@ -25,7 +25,7 @@ impl Supervisor {
                 request.steering.local_addresses.clone_from(&addresses);
                 if let Err(error) = steering.set_local_addresses(&addresses) {
                     let interface = steering.interface();
-                    tracing::error!(interface, %error, "addresses not given to the steering program");
+                    tracing::error!(interface, %error, "addresses not given to steering");
                 }
             }
         }

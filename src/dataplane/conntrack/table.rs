@@ -2,12 +2,12 @@
 //!
 //! Each key hashes to two candidate buckets of eight entries and is stored in the emptier one, so a
 //! look-up reads at most sixteen tags, whatever an attacker sends: there is no chain to grow. The
-//! hash is SipHash-1-3 under a random key of this start. The index has room for twice the entries it
-//! can hold; both candidates being full is therefore an accident of about one in 10⁹ insertions, and
-//! is reported like a full table.
+//! hash is SipHash-1-3 under a random key of this start. The index has room for twice the entries
+//! it can hold; both candidates being full is therefore an accident of about one in 10⁹ insertions,
+//! and is reported like a full table.
 //!
-//! Unreplied flows form a list in order of creation: the oldest one makes room when the table or the
-//! half-open limit is reached. Flows with traffic both ways are never evicted for a new one.
+//! Unreplied flows form a list in order of creation: the oldest one makes room when the table or
+//! the half-open limit is reached. Flows with traffic both ways are never evicted for a new one.
 
 use std::hash::Hasher;
 
@@ -156,7 +156,8 @@ impl FlowTable {
             .expect("a reference outlived its flow")
     }
 
-    /// Adds a flow under both its keys, evicting the oldest unreplied flow where a limit is reached.
+    /// Adds a flow under both its keys, evicting the oldest unreplied flow where a limit is
+    /// reached.
     pub fn insert(&mut self, flow: Flow, now_us: u64) -> Result<FlowRef, InsertError> {
         let symmetric = flow.original == flow.reply;
         if self.find(&flow.original, now_us).is_some() {

@@ -70,8 +70,8 @@ impl<F: FrameBuffer> Pipeline<F> {
         }
     }
 
-    /// A flow of an older generation takes over the present verdict; a denied one stays, blocked, so
-    /// that it resumes when a later generation allows it again.
+    /// A flow of an older generation takes over the present verdict; a denied one stays, blocked,
+    /// so that it resumes when a later generation allows it again.
     fn admit_again(
         &mut self,
         policy: &PolicySnapshot,

@@ -27,11 +27,12 @@ impl<F: FrameBuffer> Pipeline<F> {
             return packet.drop_for(DropReason::MalformedHeader);
         };
         let way = match (&snapshot.forwarding, packet.next) {
-            (Forwarding::Transparent(peers), next) => {
+            (Forwarding::Transparent(ports), next) => {
                 if let Next::Forward(flow, direction) = next {
                     self.count_flow(packet, &view, flow, direction);
                 }
-                return self.forward_transparent(snapshot, packet, &view, peers);
+                let peer = ports.get(packet.port.0 as usize).and_then(|port| port.peer);
+                return self.forward_transparent(snapshot, packet, &view, peer);
             }
             (Forwarding::Routed, Next::Forward(flow, direction)) => {
                 if !self.arrival_is_plausible(snapshot, packet, flow, direction) {
@@ -189,12 +190,12 @@ impl<F: FrameBuffer> Pipeline<F> {
         snapshot: &Snapshot,
         packet: &mut Packet<F>,
         view: &PacketView,
-        peers: &[Option<PortId>],
+        peer: Option<PortId>,
     ) {
-        let Some(Some(peer)) = peers.get(packet.port.0 as usize) else {
+        let Some(peer) = peer else {
             return packet.drop_for(DropReason::NoPeerPort);
         };
-        let Some(link) = snapshot.routes.link(*peer).filter(|link| link.up) else {
+        let Some(link) = snapshot.routes.link(peer).filter(|link| link.up) else {
             return packet.drop_for(DropReason::PortDown);
         };
         if view.packet_bytes() as u32 > link.mtu_bytes {
@@ -207,7 +208,7 @@ impl<F: FrameBuffer> Pipeline<F> {
         if checksum::complete(frame.bytes_mut(), view) {
             self.counters.checksums_completed.add(1);
         }
-        packet.verdict = Some(Verdict::Forward(*peer));
+        packet.verdict = Some(Verdict::Forward(peer));
     }
 
     /// Turns a dropped packet's frame into the ICMP error about it, where RFC 1812 §4.3.2 or

@@ -289,8 +289,8 @@ impl<F: FrameBuffer> Pipeline<F> {
         self.counters.frames_waiting.set(self.held.len() as u64);
     }
 
-    /// Do frames wait for a neighbour? Then [`Pipeline::process`] must be called soon, with an empty
-    /// batch if need be.
+    /// Do frames wait for a neighbour? Then [`Pipeline::process`] must be called soon, with an
+    /// empty batch if need be.
     pub fn has_held_frames(&self) -> bool {
         !self.held.is_empty()
     }

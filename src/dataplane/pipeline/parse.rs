@@ -4,8 +4,8 @@ use super::{Next, Packet, PacketState, Pipeline};
 use crate::dataplane::frame::FrameBuffer;
 use crate::dataplane::reply::ErrorKind;
 use crate::dataplane::route::PortLink;
-use crate::dataplane::snapshot::{Forwarding, Snapshot};
-use crate::dataplane::verdict::{DropReason, PortId, Verdict};
+use crate::dataplane::snapshot::{Forwarding, Snapshot, TransparentPort};
+use crate::dataplane::verdict::{DropReason, Verdict};
 use crate::wire::{
     DestinationKind, PacketView, ParseError, ParseOptions, Parsed, destination_kind,
     destination_mac, martian, parse, parse_icmp_error, protocol, source_mac,
@@ -30,12 +30,12 @@ impl<F: FrameBuffer> Pipeline<F> {
         };
         match &snapshot.forwarding {
             Forwarding::Routed => self.parse_routed(now_us, snapshot, link, packet, parsed),
-            Forwarding::Transparent(peers) => parse_transparent(peers, packet, parsed),
+            Forwarding::Transparent(ports) => parse_transparent(ports, packet, parsed),
         }
     }
 
-    /// The worker a packet belongs to, when it is another: by its own addresses, or for an ICMP error
-    /// by those of the packet it quotes, so that it meets the flow it is about.
+    /// The worker a packet belongs to, when it is another: by its own addresses, or for an ICMP
+    /// error by those of the packet it quotes, so that it meets the flow it is about.
     fn other_owner(&self, packet: &Packet<F>, view: &PacketView) -> Option<u8> {
         if packet.was_counted() {
             return None;
@@ -103,22 +103,30 @@ impl<F: FrameBuffer> Pipeline<F> {
 
 /// A wire with a filter in it: every frame goes to the other port, link control without a question.
 fn parse_transparent<F: FrameBuffer>(
-    peers: &[Option<PortId>],
+    ports: &[TransparentPort],
     packet: &mut Packet<F>,
     parsed: Parsed,
 ) {
-    let Some(Some(peer)) = peers.get(packet.port.0 as usize) else {
+    let port = ports.get(packet.port.0 as usize);
+    let Some((port, peer)) = port.and_then(|port| Some((port, port.peer?))) else {
         return packet.drop_for(DropReason::NoPeerPort);
     };
+    let (vlan, tags) = match &parsed {
+        Parsed::Arp(arp) => (arp.vlan, arp.vlan_count),
+        Parsed::Ip(view) => (view.vlan, view.vlan_count),
+    };
+    if !port.accepts(vlan, tags) {
+        return packet.drop_for(DropReason::UnexpectedVlan);
+    }
     match parsed {
-        Parsed::Arp(_) => packet.verdict = Some(Verdict::Forward(*peer)),
+        Parsed::Arp(_) => packet.verdict = Some(Verdict::Forward(peer)),
         Parsed::Ip(view) => {
             packet.trace.key = Some(view.key);
             packet.view = Some(view);
             if is_link_control(&view) {
                 packet.trace.state = PacketState::Untracked;
                 packet.next = Next::ForwardAlone;
-                packet.verdict = Some(Verdict::Forward(*peer));
+                packet.verdict = Some(Verdict::Forward(peer));
             }
         }
     }

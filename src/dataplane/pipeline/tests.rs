@@ -16,7 +16,9 @@ use crate::classifier::{
 use crate::dataplane::backend::memory::MemoryIo;
 use crate::dataplane::frame::{FrameIo, Received};
 use crate::dataplane::route::{Neighbour, PortLink, Route, RouteTable, RouteTarget};
-use crate::dataplane::snapshot::{Forwarding, PolicySnapshot, SourceCheck, Stage, StageRule};
+use crate::dataplane::snapshot::{
+    Forwarding, PolicySnapshot, SourceCheck, Stage, StageRule, TransparentPort,
+};
 use crate::dataplane::worker::transmit;
 use crate::wire::{Address, Family, MacAddress, ParseOptions, Parsed, checksum, parse, protocol};
 
@@ -706,7 +708,11 @@ fn an_icmp_error_passes_only_to_the_sender_of_a_live_flows_packet() {
 #[test]
 fn transparent_ports_pass_frames_unchanged_under_policy() {
     let mut bench = Bench::new();
-    bench.snapshot.forwarding = Forwarding::Transparent(vec![Some(OUTSIDE), Some(INSIDE)]);
+    let port = |peer| TransparentPort {
+        peer: Some(peer),
+        vlans: vec![100],
+    };
+    bench.snapshot.forwarding = Forwarding::Transparent(vec![port(OUTSIDE), port(INSIDE)]);
     bench.snapshot.policy = Some(policy(1, &[53]));
     let frame = Out.udp_ttl(80, b"x", 1).1;
     let outcome = bench.one(INSIDE, frame.clone());
@@ -727,6 +733,34 @@ fn transparent_ports_pass_frames_unchanged_under_policy() {
         (outcome.verdict, &outcome.sent[0].1),
         (Verdict::Forward(OUTSIDE), &arp)
     );
+}
+
+#[test]
+fn transparent_ports_pass_their_vlans_alone() {
+    let mut bench = Bench::new();
+    let port = |peer| TransparentPort {
+        peer: Some(peer),
+        vlans: vec![100],
+    };
+    bench.snapshot.forwarding = Forwarding::Transparent(vec![port(OUTSIDE), port(INSIDE)]);
+    let tagged = |vlan: u8, ether_type: [u8; 2]| {
+        let mut frame = Out.udp(80, b"x").1;
+        frame.splice(12..12, [ether_type[0], ether_type[1], 0, vlan]);
+        frame
+    };
+    let outcome = bench.one(INSIDE, tagged(100, [0x81, 0]));
+    assert_eq!(
+        (outcome.verdict, &outcome.sent[0].1),
+        (Verdict::Forward(OUTSIDE), &tagged(100, [0x81, 0]))
+    );
+    let unexpected = Verdict::Drop(DropReason::UnexpectedVlan);
+    assert_eq!(
+        bench.one(INSIDE, tagged(101, [0x81, 0])).verdict,
+        unexpected
+    );
+    let mut twice = tagged(100, [0x81, 0]);
+    twice.splice(12..12, [0x88, 0xa8, 0, 100]);
+    assert_eq!(bench.one(INSIDE, twice).verdict, unexpected);
 }
 
 #[test]

@@ -34,8 +34,8 @@ impl<F: FrameBuffer> Pipeline<F> {
 
     /// The key a packet is judged by: its own, or for a later fragment that of the first.
     ///
-    /// The first fragment is remembered before its verdict is known, because later ones may stand in
-    /// the same batch; they are then judged by the same key, to the same verdict.
+    /// The first fragment is remembered before its verdict is known, because later ones may stand
+    /// in the same batch; they are then judged by the same key, to the same verdict.
     fn key_of(
         &mut self,
         now_us: u64,
@@ -168,8 +168,8 @@ impl<F: FrameBuffer> Pipeline<F> {
         }
     }
 
-    /// Routing of a first packet comes before policy: what is for the box itself, has no way out, or
-    /// comes from the wrong side is no matter for policy.
+    /// Routing of a first packet comes before policy: what is for the box itself, has no way out,
+    /// or comes from the wrong side is no matter for policy.
     fn route_new(
         &mut self,
         now_us: u64,
@@ -265,8 +265,8 @@ impl<F: FrameBuffer> Pipeline<F> {
     }
 }
 
-/// SYN opens a flow; ACK and FIN without one are picked up in mid-stream (as `nf_conntrack_tcp_loose`
-/// does); an answer or a reset without a flow is nobody's.
+/// SYN opens a flow; ACK and FIN without one are picked up in mid-stream (as
+/// `nf_conntrack_tcp_loose` does); an answer or a reset without a flow is nobody's.
 fn opens_tcp(flags: TcpFlags) -> bool {
     match SegmentKind::of(flags) {
         SegmentKind::Syn | SegmentKind::Ack | SegmentKind::Fin => true,

@@ -77,8 +77,8 @@ pub fn place(
     })
 }
 
-/// The link of the program attached, if it is ours: pinned, or of our program's name (moved here with
-/// its interface, or its pin was removed). And whether it is pinned.
+/// The link of the program attached, if it is ours: pinned, or of our program's name (moved here
+/// with its interface, or its pin was removed). And whether it is pinned.
 fn link_of_ours(
     interface: &str,
     attached: &AttachedProgram,

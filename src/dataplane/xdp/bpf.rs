@@ -172,8 +172,8 @@ impl Map {
         // The kernel pads the values of CPUs to eight bytes.
         let stride = self.value_bytes.next_multiple_of(8);
         let mut values = vec![0u8; stride * self.values];
-        // SAFETY: the kernel reads a key of the size just checked, and writes as many values as there
-        // are CPUs, each padded, or one.
+        // SAFETY: the kernel reads a key of the size just checked, and writes as many values as
+        // there are CPUs, each padded, or one.
         let result = unsafe {
             let (key, into) = (key.as_ptr().cast(), values.as_mut_ptr().cast());
             sys::bpf_map_lookup_elem(self.descriptor.as_raw_fd(), key, into)
@@ -300,8 +300,8 @@ pub fn program_name(id: u32) -> io::Result<String> {
 fn object_info<T: Copy>(object: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
     let mut size = size_of::<T>() as u32;
     let into: *mut c_void = ptr::from_mut(info).cast();
-    // SAFETY: the kernel writes at most `size` bytes into `info`, a C structure of numbers for which
-    // any bytes are valid (and private callers pass no other); pointers inside are null.
+    // SAFETY: the kernel writes at most `size` bytes into `info`, a C structure of numbers for
+    // which any bytes are valid (and private callers pass no other); pointers inside are null.
     let result = unsafe { sys::bpf_obj_get_info_by_fd(object.as_raw_fd(), into, &mut size) };
     from_errno(result).map(drop)
 }
@@ -407,8 +407,8 @@ unsafe extern "C" fn keep_message(
         return 0;
     }
     let mut text = vec![0u8; 4 * MESSAGES_BYTES_MAX];
-    // SAFETY: libbpf passes a printf format with its arguments; on x86-64 a C `va_list` parameter is
-    // the pointer received here. At most `len` bytes are written, terminated.
+    // SAFETY: libbpf passes a printf format with its arguments; on x86-64 a C `va_list` parameter
+    // is the pointer received here. At most `len` bytes are written, terminated.
     #[cfg(target_arch = "x86_64")]
     unsafe {
         vsnprintf(text.as_mut_ptr().cast(), text.len(), format, arguments);

@@ -6,9 +6,9 @@
 //!                    └── everything else ──▶ DROP, counted by reason
 //! ```
 //!
-//! One instance of the object serves one port. Its link is pinned in bpffs, so that the program stays
-//! when the process is killed: the sockets are gone then, and what they forwarded is dropped. A
-//! restart takes the pin over and replaces the program atomically once its maps are filled.
+//! One instance of the object serves one port. Its link is pinned in bpffs, so that the program
+//! stays when the process is killed: the sockets are gone then, and what they forwarded is dropped.
+//! A restart takes the pin over and replaces the program atomically once its maps are filled.
 
 mod attach;
 mod bpf;
@@ -68,8 +68,8 @@ pub struct ManagementRule {
     pub source: IpNet,
     /// IP protocol number; `None` means every protocol.
     pub protocol: Option<u8>,
-    /// Destination ports of TCP, UDP, UDP-Lite, SCTP and DCCP; types of ICMP and ICMPv6; ignored for
-    /// other protocols and for fragments after the first.
+    /// Destination ports of TCP, UDP, UDP-Lite, SCTP and DCCP; types of ICMP and ICMPv6; ignored
+    /// for other protocols and for fragments after the first.
     pub ports: RangeInclusive<u16>,
 }
 
@@ -165,8 +165,8 @@ impl Steering {
         attach::attach(request)
     }
 
-    /// Attaches the same program, with its maps as they are, to the interface that has the name now:
-    /// after it was deleted and created again.
+    /// Attaches the same program, with its maps as they are, to the interface that has the name
+    /// now: after it was deleted and created again.
     pub fn reattach(&mut self) -> Result<(), XdpError> {
         let ifindex = attach::interface_index(&self.request.interface)?;
         let attached = attach::place(&self.request, ifindex, &self.program, &self.pins)?;

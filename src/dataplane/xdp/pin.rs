@@ -92,8 +92,8 @@ impl PinDirectory {
         Ok(self)
     }
 
-    /// Locks the port of an interface of this network namespace, waiting for a process that is about
-    /// to end.
+    /// Locks the port of an interface of this network namespace, waiting for a process that is
+    /// about to end.
     pub fn lock_port(&self, interface: &str) -> Result<PortPins, XdpError> {
         let namespace = network_namespace().map_err(|source| XdpError::Pin {
             path: self.path.clone(),
@@ -305,10 +305,21 @@ fn lasting_mounts() -> Result<Option<OwnedFd>, String> {
     }
     let parents = std::iter::successors(parent_of("self"), |process| parent_of(process));
     let namespaces = parents.filter_map(|process| mount_namespace(&process).ok());
-    let outer = namespaces.filter_map(other).next();
+    let outer = namespaces.filter_map(other).next().or_else(first_mounts);
     outer
         .map(Some)
         .ok_or(format!("the mounts of PID 1 cannot be seen: {error}"))
+}
+
+/// The machine's first mount namespace, from any process that is in it.
+fn first_mounts() -> Option<OwnedFd> {
+    let processes = fs::read_dir("/proc")
+        .ok()?
+        .flatten()
+        .map(|entry| entry.file_name());
+    let namespaces = processes.filter_map(|process| mount_namespace(process.to_str()?).ok());
+    let mut first = namespaces.filter(|(inode, _)| *inode == FIRST_MOUNT_NAMESPACE);
+    first.next().map(|(_, namespace)| namespace.into())
 }
 
 /// A process's mount namespace, and its inode number.

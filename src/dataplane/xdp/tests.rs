@@ -208,8 +208,8 @@ fn ip_frames() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![v4, v6]
 }
 
-/// Frames that are nearly right: addresses, protocols and ports from where the rules have edges; now
-/// and then of another type, with a wrong byte, or cut off.
+/// Frames that are nearly right: addresses, protocols and ports from where the rules have edges;
+/// now and then of another type, with a wrong byte, or cut off.
 fn frames() -> impl Strategy<Value = Vec<u8>> {
     let ether = prop::option::weighted(0.1, mostly(&[0x0806u16, 0x8100, 0x88a8, 0x88cc, 38]));
     let odd = prop::option::weighted(0.1, any::<(u8, u8)>());

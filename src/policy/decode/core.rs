@@ -5,6 +5,7 @@
 use std::net::IpAddr;
 
 use super::super::document::{Field, Node};
+use super::super::finding::id;
 use super::super::inventory::{self, ContainerPort, Namespace, Pod};
 use super::meta::Metadata;
 use super::{Path, Reader, known, words};
@@ -152,7 +153,7 @@ fn container_ports(reader: &mut Reader, node: &Node, path: &Path, ports: &mut Ve
                 .any(|port| port.name.as_deref() == Some(name))
             {
                 let message = format!("Duplicate value: {}", words::quote(name));
-                reader.error("duplicate-value", name_position, &path, message);
+                reader.error(id::DUPLICATE_VALUE, name_position, &path, message);
             }
         }
         if let (Some(number), Some(protocol)) = (number, transport) {
@@ -300,7 +301,7 @@ fn address_list(
         match words::address(text) {
             Ok(address) if listed.contains(&address) => {
                 let message = format!("Duplicate value: {}", words::quote(text));
-                reader.error("duplicate-value", position, &path, message);
+                reader.error(id::DUPLICATE_VALUE, position, &path, message);
             }
             Ok(address) => listed.push(address),
             Err(problem) => reader.invalid_text(position, &path, text, problem),
@@ -348,7 +349,7 @@ pub fn namespace(reader: &mut Reader, fields: &[Field], metadata: Metadata) -> N
             "no effect: this label is always the name, {}",
             metadata.name
         );
-        reader.warn("namespace-name-label", metadata.position, &path, message);
+        reader.warn(id::NAMESPACE_NAME_LABEL, metadata.position, &path, message);
     }
     Namespace {
         name: metadata.name,
@@ -424,7 +425,7 @@ fn node_status<'n>(
                     words::quote(found.kind),
                     words::quote(found.text)
                 );
-                reader.error("duplicate-value", item.position, &path, message);
+                reader.error(id::DUPLICATE_VALUE, item.position, &path, message);
             } else {
                 addresses.push(found);
             }

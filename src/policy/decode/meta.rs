@@ -1,6 +1,7 @@
 //! What every object has (`apiVersion`, `kind`, `metadata`), and lists of objects.
 
 use super::super::document::{Field, Node, Position};
+use super::super::finding::id;
 use super::super::inventory::Labels;
 use super::{
     Objects, Path, Reader, Severity, core, known, nearest, network_policy, service, words,
@@ -104,7 +105,7 @@ impl Kind {
     }
 
     /// An unknown field of a policy opens or closes something, and so does a misspelt one that
-    /// policies ask for; of a dump of the cluster any other is one of the many nobody asks for here.
+    /// policies ask for; of a dump of the cluster any other is one of the many nobody asks for.
     fn severity_of_unknown_metadata(self, name: &str) -> Severity {
         let read = ["annotations", "labels", "name", "namespace"];
         match self {
@@ -150,7 +151,7 @@ fn object(
             "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
             node.type_name()
         );
-        return reader.error("wrong-type", node.position, &Path::ROOT, message);
+        return reader.error(id::WRONG_TYPE, node.position, &Path::ROOT, message);
     };
     match identify(reader, node, list) {
         Some(Identity::Object(kind)) => decode_kind(reader, kind, node, fields, objects),
@@ -241,12 +242,12 @@ fn identify<'n>(
     if let Some(field) = wrong {
         let path = Path::ROOT.field(field);
         let message = format!("no matches for kind \"{kind}\" in version \"{version}\"");
-        reader.error("no-match", position(field), &path, message);
+        reader.error(id::NO_MATCH, position(field), &path, message);
         return None;
     }
     let path = Path::ROOT.field("kind");
     let message = format!("kind \"{kind}\" in version \"{version}\" is not read: no effect");
-    reader.warn("unknown-kind", position("kind"), &path, message);
+    reader.warn(id::UNKNOWN_KIND, position("kind"), &path, message);
     None
 }
 
@@ -344,7 +345,7 @@ fn decode_list(
     for field in fields.iter().filter(|field| &*field.key == "items") {
         if depth == LIST_DEPTH_MAX {
             let message = format!("lists nested more than {LIST_DEPTH_MAX} deep");
-            return reader.error("wrong-type", field.key_position, &path, message);
+            return reader.error(id::WRONG_TYPE, field.key_position, &path, message);
         }
         for item in reader.sequence(&field.node, &path, "List", "[]runtime.RawExtension") {
             object(reader, item, list, depth + 1, objects);
@@ -517,6 +518,6 @@ fn check_annotations(reader: &mut Reader, node: &Node, path: &Path) {
     }
     if bytes > ANNOTATION_BYTES_MAX {
         let message = format!("Too long: may not be more than {ANNOTATION_BYTES_MAX} bytes");
-        reader.error("too-long", node.position, path, message);
+        reader.error(id::TOO_LONG, node.position, path, message);
     }
 }

@@ -16,6 +16,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use super::document::{Field, Node, Position, Value};
+use super::finding::id;
 use super::inventory::{Labels, Namespace, Pod, Service, Source};
 use super::{Document, Finding, NetworkPolicy, Place, Severity};
 
@@ -181,7 +182,7 @@ impl Reader<'_> {
 
     fn invalid(&mut self, position: Position, path: &Path, value: impl Display, detail: &str) {
         let message = format!("Invalid value: {value}: {detail}");
-        self.error("invalid-value", position, path, message);
+        self.error(id::INVALID_VALUE, position, path, message);
     }
 
     fn invalid_text(&mut self, position: Position, path: &Path, value: &str, detail: &str) {
@@ -191,12 +192,12 @@ impl Reader<'_> {
     fn required(&mut self, position: Position, path: &Path, detail: &str) {
         let colon = if detail.is_empty() { "" } else { ": " };
         let message = format!("Required value{colon}{detail}");
-        self.error("required-value", position, path, message);
+        self.error(id::REQUIRED_VALUE, position, path, message);
     }
 
     fn forbidden(&mut self, position: Position, path: &Path, detail: &str) {
         self.error(
-            "forbidden-value",
+            id::FORBIDDEN_VALUE,
             position,
             path,
             format!("Forbidden: {detail}"),
@@ -210,10 +211,11 @@ impl Reader<'_> {
             words::quote(value),
             supported.join(", ")
         );
-        self.error("unsupported-value", position, path, message);
+        self.error(id::UNSUPPORTED_VALUE, position, path, message);
     }
 
-    /// A field nobody reads: an error in a policy, where a misspelt field opens or closes something.
+    /// A field nobody reads: an error in a policy, where a misspelt field opens or closes
+    /// something.
     fn unknown_field(&mut self, severity: Severity, field: &Field, parent: &Path, known: &[&str]) {
         let path = parent.field(&field.key);
         let mut message = format!("unknown field {}", words::quote(&path.to_string()));
@@ -222,7 +224,7 @@ impl Reader<'_> {
         }
         self.report(
             severity,
-            "unknown-field",
+            id::UNKNOWN_FIELD,
             field.key_position,
             &path,
             message,
@@ -240,7 +242,7 @@ impl Reader<'_> {
             path.without_indices()
         );
         self.wrong_types += 1;
-        self.error("wrong-type", node.position, path, message);
+        self.error(id::WRONG_TYPE, node.position, path, message);
     }
 
     /// The fields of an object; none if it is null. `None` if it is no object at all.

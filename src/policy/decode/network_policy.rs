@@ -5,6 +5,7 @@ use ipnet::IpNet;
 
 use super::super::Direction;
 use super::super::document::{Field, Node, Position, Value};
+use super::super::finding::id;
 use super::super::network_policy::{
     NetworkPolicy, Peer, PeerKind, PolicyPort, PolicyRule, PortMatch,
 };
@@ -72,7 +73,7 @@ fn spec(reader: &mut Reader, field: &Field, policy: &mut NetworkPolicy) {
                 type_of(direction)
             );
             reader.warn(
-                "inert-rules",
+                id::INERT_RULES,
                 field.key_position,
                 &path.field(name),
                 message,
@@ -183,7 +184,7 @@ fn rule(
 fn warn_if_null(reader: &mut Reader, item: &Node, path: &Path, meaning: &str) {
     if item.value == Value::Null {
         let message = format!("an empty list item means {{}}: {meaning}");
-        reader.warn("null-item", item.position, path, message);
+        reader.warn(id::NULL_ITEM, item.position, path, message);
     }
 }
 
@@ -263,7 +264,7 @@ fn port_value(reader: &mut Reader, node: &Node, path: &Path) -> PortValue {
             };
             let message = format!("json: cannot unmarshal {found} into Go value of type int32");
             reader.wrong_types += 1;
-            reader.error("wrong-type", node.position, path, message);
+            reader.error(id::WRONG_TYPE, node.position, path, message);
             PortValue::Broken
         }
     }
@@ -451,7 +452,7 @@ fn block(reader: &mut Reader, position: Position, path: &Path, text: &str) -> Op
                      \"{single}\"?); it is read as \"{block}\"",
                     words::quote(text)
                 );
-                reader.warn("cidr-host-bits", position, path, message);
+                reader.warn(id::CIDR_HOST_BITS, position, path, message);
             }
             Some(block)
         }

@@ -2,6 +2,7 @@
 //! (`pkg/apis/core/validation`).
 
 use super::super::document::{Field, Node, Position};
+use super::super::finding::id;
 use super::super::inventory::{Service, ServicePort, TargetPort};
 use super::core::{address, has_two_of_a_family, listed, pod_protocol};
 use super::meta::Metadata;
@@ -102,7 +103,7 @@ fn cluster_addresses(reader: &mut Reader, fields: &[Field], path: &Path, service
         let path = path.index(index);
         if texts[..index].contains(&texts[index]) && item.as_str().is_some() {
             let message = format!("Duplicate value: {}", words::quote(texts[index]));
-            reader.error("duplicate-value", item.position, &path, message);
+            reader.error(id::DUPLICATE_VALUE, item.position, &path, message);
         }
         cluster_address(reader, item, &path, service);
     }
@@ -205,7 +206,7 @@ fn port(
     if others.iter().any(same) {
         let name = protocol::name(protocol).to_string().to_uppercase();
         let message = format!("Duplicate value: {{\"protocol\":\"{name}\",\"port\":{number}}}");
-        reader.error("duplicate-value", item.position, path, message);
+        reader.error(id::DUPLICATE_VALUE, item.position, path, message);
     }
     Some(ServicePort {
         name: (!draft.name.is_empty()).then(|| draft.name.to_owned()),
@@ -238,7 +239,7 @@ fn port_name(
         .any(|other| other.name.as_deref() == Some(name))
     {
         let message = format!("Duplicate value: {}", words::quote(name));
-        reader.error("duplicate-value", position, &path, message);
+        reader.error(id::DUPLICATE_VALUE, position, &path, message);
     }
 }
 

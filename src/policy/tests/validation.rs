@@ -104,8 +104,8 @@ metadata: {namespace: c, name: client, labels: {app: client}}
 status: {podIPs: [{ip: 10.0.0.2}]}
 ";
 
-/// A table of changes to a manifest, each with what is said of it: `-` the text replaced, `+` what it
-/// is replaced by (both with `\\n` for a line break), `=` the findings, without file name.
+/// A table of changes to a manifest, each with what is said of it: `-` the text replaced, `+` what
+/// it is replaced by (both with `\\n` for a line break), `=` the findings, without file name.
 struct Table {
     file: &'static str,
     text: &'static str,

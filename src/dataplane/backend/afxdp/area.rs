@@ -8,9 +8,10 @@
 //!    └─────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! The same area is registered with every socket, so a frame received on one port is sent by another
-//! without a copy. Each frame is in exactly one place, and the ledger knows which: it finds a frame
-//! that is lost or used twice, and it gives back the frames of an interface that was deleted.
+//! The same area is registered with every socket, so a frame received on one port is sent by
+//! another without a copy. Each frame is in exactly one place, and the ledger knows which: it finds
+//! a frame that is lost or used twice, and it gives back the frames of an interface that was
+//! deleted.
 #![allow(unsafe_code)]
 
 use std::ptr::NonNull;
@@ -24,8 +25,8 @@ use crate::dataplane::frame::FrameBuffer;
 /// Bytes the kernel keeps free before a packet (`XDP_PACKET_HEADROOM`).
 pub const HEADROOM_BYTES: u32 = 256;
 
-/// The mapped memory, registered with the kernel as UMEM. It is never unmapped: frames point into it
-/// without borrowing it.
+/// The mapped memory, registered with the kernel as UMEM. It is never unmapped: frames point into
+/// it without borrowing it.
 #[derive(Debug, Clone)]
 pub struct Area {
     memory: Arc<MmapArea<'static, ()>>,

@@ -160,8 +160,8 @@ impl AfXdpIo {
             let mut views = self.control.views.load().as_ref().clone();
             views[usize::from(slot)] = queue.view().clone();
             self.control.views.store(Arc::new(views));
-            // The old socket is closed before its frames are used again. libbpf empties its entry in
-            // the steering program's map, where the new socket is already.
+            // The old socket is closed before its frames are used again. libbpf empties its entry
+            // in the steering program's map, where the new socket is already.
             drop(std::mem::replace(old, queue));
             self.frames.reclaim(slot);
             if port

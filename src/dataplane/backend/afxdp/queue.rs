@@ -14,8 +14,8 @@ use super::{QueueState, QueueStatistics};
 use crate::dataplane::frame::{BATCH_FRAMES_MAX, Received};
 use crate::dataplane::verdict::PortId;
 
-/// System calls one flush spends on sending a full transmit ring where the kernel sends few frames a
-/// call; what is left then goes with the next flush.
+/// System calls one flush spends on sending a full transmit ring where the kernel sends few frames
+/// a call; what is left then goes with the next flush.
 const KICKS_MAX: u32 = 8;
 
 /// What the control thread sees of a queue.

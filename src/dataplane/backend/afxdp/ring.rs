@@ -33,8 +33,8 @@ struct Ring<T> {
     _entries: PhantomData<T>,
 }
 
-// SAFETY: the pointers lead to memory that stays mapped as long as the ring exists and that is shared
-// with the kernel alone; a ring has one user at a time, whichever thread it is on.
+// SAFETY: the pointers lead to memory that stays mapped as long as the ring exists and that is
+// shared with the kernel alone; a ring has one user at a time, whichever thread it is on.
 unsafe impl<T: Send> Send for Ring<T> {}
 
 impl<T: Copy> Ring<T> {
@@ -199,8 +199,8 @@ impl<T: Copy> ConsumerRing<T> {
                 return None;
             }
         }
-        // SAFETY: inside the ring; the producer has published this entry and does not write it again
-        // before `release`. The kernel writes whole entries of plain numbers.
+        // SAFETY: inside the ring; the producer has published this entry and does not write it
+        // again before `release`. The kernel writes whole entries of plain numbers.
         let entry = unsafe { self.ring.entry(self.next).read() };
         self.next = self.next.wrapping_add(1);
         Some(entry)
@@ -299,7 +299,7 @@ mod tests {
         /// Against two queues: entries written, and entries published.
         #[test]
         fn behaves_like_a_bounded_queue(steps in prop::collection::vec(
-            prop_oneof![Just(Step::Push), Just(Step::Publish), Just(Step::Pop), Just(Step::Release)],
+            proptest::sample::select(vec![Step::Push, Step::Publish, Step::Pop, Step::Release]),
             0..200,
         )) {
             let mut pair = Pair::new();

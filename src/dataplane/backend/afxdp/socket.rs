@@ -1,8 +1,8 @@
 //! One AF_XDP socket: opened by the `afxdp` crate, its rings read and written by ours.
 //!
 //! What the crate does: registers the area, makes the rings, binds the socket, puts it into the
-//! steering program's `xsks_map` (libbpf finds that map by its name in the program attached). What it
-//! does not do here, and why:
+//! steering program's `xsks_map` (libbpf finds that map by its name in the program attached). What
+//! it does not do here, and why:
 //!
 //! - Its send call panics on errors it does not expect, such as a deleted interface: the transmit
 //!   ring is ours, and so is the system call.
@@ -60,8 +60,8 @@ pub struct Socket {
     _crate: CrateObjects,
 }
 
-/// The crate's objects, in the order they must go: the last user of the socket deletes it, and libbpf
-/// then looks at all three ring descriptions.
+/// The crate's objects, in the order they must go: the last user of the socket deletes it, and
+/// libbpf then looks at all three ring descriptions.
 #[derive(Debug)]
 struct CrateObjects {
     _receive: SocketRx<'static, ()>,
@@ -91,7 +91,8 @@ impl Socket {
         self.zero_copy
     }
 
-    /// Lets the kernel send what is published, and tells it to go on receiving where it has stopped.
+    /// Lets the kernel send what is published, and tells it to go on receiving where it has
+    /// stopped.
     #[inline]
     pub fn kick(&self) -> io::Result<()> {
         self.wake(|socket, flags| {
