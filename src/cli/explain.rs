@@ -74,6 +74,10 @@ struct ProbeArguments {
     #[arg(long)]
     icmp_type: Option<u8>,
 
+    /// Hop limit; the one such a packet is sent with unless given.
+    #[arg(long)]
+    hop_limit: Option<u8>,
+
     /// 4 or 6: which of the ends' addresses; the first they have in common unless given.
     #[arg(long, value_parser = family)]
     family: Option<Family>,
@@ -104,6 +108,7 @@ impl ProbeArguments {
             port: self.port,
             source_port: self.src_port,
             icmp_type: self.icmp_type,
+            hop_limit: self.hop_limit,
             family: self.family,
             source: self.src_ip,
             destination: self.dst_ip,

@@ -112,7 +112,7 @@ impl Decider {
     /// Decides as the data plane does, except that a denial does not keep later steps from being
     /// asked.
     pub fn decide(&self, key: &FlowKey) -> Decision {
-        self.decide_by(key, |stage, key| self.trees[stage].classify(key))
+        self.decide_by(key, None, |stage, key| self.trees[stage].classify(key))
     }
 
     /// As [`Decider::decide`], held against the linear reference and the naive evaluator.
@@ -120,7 +120,20 @@ impl Decider {
     /// # Errors
     /// When one of them says otherwise.
     pub fn decide_checked(&self, key: &FlowKey) -> Result<Decision, Box<Disagreement>> {
-        let decision = self.decide(key);
+        self.decide_checked_at(key, None)
+    }
+
+    /// As [`Decider::decide_checked`], of a packet whose hop limit is known.
+    ///
+    /// # Errors
+    /// As [`Decider::decide_checked`].
+    pub fn decide_checked_at(
+        &self,
+        key: &FlowKey,
+        hop_limit: Option<u8>,
+    ) -> Result<Decision, Box<Disagreement>> {
+        let by_tree = |stage: usize, key: &FlowKey| self.trees[stage].classify(key);
+        let decision = self.decide_by(key, hop_limit, by_tree);
         let disagreement = |twin, tree: String, other: String| {
             Err(Box::new(Disagreement {
                 key: *key,
@@ -133,13 +146,14 @@ impl Decider {
             let stages = self.policy.stages.iter();
             stages.map(|stage| Linear::new(&stage.rules)).collect()
         });
-        let linear = self.decide_by(key, |stage, key| linears[stage].classify(key));
+        let by_linear = |stage: usize, key: &FlowKey| linears[stage].classify(key);
+        let linear = self.decide_by(key, hop_limit, by_linear);
         if linear != decision {
             let (tree, other) = (format!("{decision:?}"), format!("{linear:?}"));
             return disagreement("linear reference", tree, other);
         }
         if decision.exempt.is_none() {
-            let naive = naive::evaluate(&self.policy, key);
+            let naive = naive::evaluate_at(&self.policy, key, hop_limit);
             let denied_by = decision
                 .denial()
                 .map(|denial| (denial.family, denial.direction));
@@ -156,9 +170,10 @@ impl Decider {
     fn decide_by(
         &self,
         key: &FlowKey,
+        hop_limit: Option<u8>,
         classify: impl Fn(usize, &FlowKey) -> Option<RuleIndex>,
     ) -> Decision {
-        if let Some(reason) = policy::is_exempt(key) {
+        if let Some(reason) = policy::is_exempt_at(key, hop_limit) {
             return Decision {
                 allow: true,
                 exempt: Some(reason),

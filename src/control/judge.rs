@@ -75,13 +75,18 @@ pub fn judge(probe: &Probe, now: &Decider, before: &Decider) -> Result<Judgement
         });
     };
     let (question, decision, key) = match probe.state {
-        State::New => (Question::Opens, now.decide_checked(&key)?, key),
+        State::New => {
+            let decision = now.decide_checked_at(&key, probe.hop_limit)?;
+            (Question::Opens, decision, key)
+        }
         State::Established | State::EstablishedReply => {
             let keep = now.policy().compatibility.established == Established::Keep;
-            if keep && before.decide_checked(&key)?.allow {
-                (Question::Kept, before.decide(&key), key)
+            let opened = before.decide_checked_at(&key, probe.hop_limit)?;
+            if keep && opened.allow {
+                (Question::Kept, opened, key)
             } else {
-                (Question::GoesOn, now.decide_checked(&key)?, key)
+                let decision = now.decide_checked_at(&key, probe.hop_limit)?;
+                (Question::GoesOn, decision, key)
             }
         }
         State::Reply | State::Related if is_open_question(probe) => {
@@ -133,6 +138,8 @@ fn answered(probe: &Probe) -> Probe {
         port,
         source_port,
         icmp_type: answered_icmp_type(probe),
+        // The packet answered had one of its own.
+        hop_limit: None,
         source: probe.destination,
         // An ICMP error may come from any router on the way; the flow leads to the peer.
         destination: probe.source.filter(|_| !related_error),

@@ -30,6 +30,9 @@ pub struct Probe {
     pub source_port: Option<u16>,
     /// ICMP type; an echo request, or the echo reply where `state` says so, unless given.
     pub icmp_type: Option<u8>,
+    /// Hop limit; the one such a packet is sent with unless given.
+    #[serde(default)]
+    pub hop_limit: Option<u8>,
     /// Which of the ends' addresses; their first common family unless given.
     #[serde(with = "family_as_number")]
     #[serde(default)]
@@ -343,6 +346,9 @@ impl fmt::Display for Probe {
         if let Some(icmp_type) = self.icmp_type {
             write!(f, " type {icmp_type}")?;
         }
+        if let Some(hop_limit) = self.hop_limit {
+            write!(f, ", hop_limit {hop_limit}")?;
+        }
         if let Some(family) = self.family {
             write!(f, ", family {}", family as u8)?;
         }
@@ -428,6 +434,7 @@ mod tests {
             port: None,
             source_port: Some(7),
             icmp_type: Some(129),
+            hop_limit: Some(64),
             family: Some(Family::V6),
             source: Some("2001:db8::2".parse().unwrap()),
             destination: None,

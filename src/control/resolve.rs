@@ -484,6 +484,7 @@ mod tests {
             port: Some(80),
             source_port: None,
             icmp_type: None,
+            hop_limit: None,
             family: None,
             source: None,
             destination: None,

@@ -1,7 +1,7 @@
 //! Text into trees that know the place of every key and value.
 //!
-//! YAML 1.2 with its core schema, and therefore JSON: `yes`, `on` and `y` are strings, only `true`
-//! and `false` are booleans. Anchors, aliases and merge keys (`<<`) are resolved here, within a
+//! Scalars mean what they mean to `kubectl`, whose parser mixes YAML 1.1 and 1.2: `yes`, `on` and `y`
+//! are booleans, `0b11` and `1_000` numbers, but `12:30` is a string. JSON is part of it. Anchors, aliases and merge keys (`<<`) are resolved here, within a
 //! budget. A document that is broken does not hide the findings of the others.
 
 use std::borrow::Cow;
@@ -39,9 +39,9 @@ pub struct Node {
 pub enum Value {
     /// `null`, `~` or nothing.
     Null,
-    /// `true` or `false`.
+    /// `true`, `yes`, `on`, `y` or one of their opposites.
     Boolean(bool),
-    /// A number, as it is written.
+    /// A number, as it is written: `80`, `0x50`, `0b1010000`, `8e1`, `1_000`.
     Number(Box<str>),
     /// Any other scalar.
     String(Box<str>),
@@ -143,6 +143,8 @@ pub fn parse(file: &SourceFile) -> (Vec<Document>, Vec<Finding>) {
     options.set_emit_comments(false);
     let mut builder = Builder {
         parser: Parser::new_from_str_with_options(text, options),
+        text,
+        lines: None,
         file: Arc::from(&*file.name),
         number: 0,
         path: String::new(),
@@ -156,6 +158,9 @@ pub fn parse(file: &SourceFile) -> (Vec<Document>, Vec<Finding>) {
 
 struct Builder<'t> {
     parser: Parser<'t, StrInput<'t>>,
+    text: &'t str,
+    /// Its lines; split when first asked for.
+    lines: Option<Vec<&'t str>>,
     file: Arc<str>,
     number: u32,
     path: String,
@@ -218,8 +223,11 @@ impl<'t> Builder<'t> {
         let (node, anchor) = match event {
             Event::Alias(id) => return Ok(self.alias(id, start)),
             Event::Scalar(text, style, anchor, tag) => {
-                let absent = style == ScalarStyle::Plain && span.is_empty();
-                let place = if absent { place_of_absent } else { None };
+                let place = match style {
+                    ScalarStyle::Plain if span.is_empty() => place_of_absent,
+                    ScalarStyle::Literal | ScalarStyle::Folded => self.block_header(start),
+                    _ => None,
+                };
                 let value = self.scalar(text, style, tag.as_deref(), start);
                 let position = place.unwrap_or(start);
                 (Node { position, value }, anchor)
@@ -259,6 +267,12 @@ impl<'t> Builder<'t> {
             self.anchors.insert(anchor, node.clone());
         }
         Ok(node)
+    }
+
+    fn block_header(&mut self, content: Position) -> Option<Position> {
+        let text = self.text;
+        let lines = self.lines.get_or_insert_with(|| text.lines().collect());
+        block_header(lines, content)
     }
 
     fn items(&mut self) -> Result<Vec<Node>, ScanError> {
@@ -452,29 +466,54 @@ fn position(marker: &granit_parser::Marker) -> Position {
     }
 }
 
-/// YAML 1.2 §10.3.2, core schema.
+/// What a plain scalar is to `sigs.k8s.io/yaml` (`resolve.go` of its YAML parser): YAML 1.1, but for
+/// sexagesimal numbers and dates, which are strings. The letters `y` and `n`, which that parser takes
+/// for booleans, are strings here, as in nearly every other YAML tool: a namespace may be called `y`.
 fn resolve_plain(text: Cow<'_, str>) -> Value {
     match &*text {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
-        "true" | "True" | "TRUE" => Value::Boolean(true),
-        "false" | "False" | "FALSE" => Value::Boolean(false),
+        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => {
+            Value::Boolean(true)
+        }
+        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => {
+            Value::Boolean(false)
+        }
         other if is_number(other) => Value::Number(text.into()),
         _ => Value::String(text.into()),
     }
 }
 
 fn is_number(text: &str) -> bool {
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if let Some(hex) = text.strip_prefix("0x") {
-        return !hex.is_empty() && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
-    }
-    if let Some(octal) = text.strip_prefix("0o") {
-        return !octal.is_empty() && octal.bytes().all(|byte| (b'0'..=b'7').contains(&byte));
-    }
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     if matches!(unsigned, ".inf" | ".Inf" | ".INF") || matches!(text, ".nan" | ".NaN" | ".NAN") {
         return true;
     }
+    if !text.starts_with(['+', '-', '.']) && !text.starts_with(|first: char| first.is_ascii_digit())
+    {
+        return false;
+    }
+    // Underscores group digits, wherever they stand.
+    let without_groups;
+    let unsigned = if unsigned.contains('_') {
+        without_groups = unsigned.replace('_', "");
+        &without_groups
+    } else {
+        unsigned
+    };
+    for (prefix, radix) in [("0x", 16), ("0o", 8), ("0b", 2)] {
+        let digits = unsigned.get(2..).unwrap_or_default();
+        if unsigned
+            .get(..2)
+            .is_some_and(|found| found.eq_ignore_ascii_case(prefix))
+        {
+            return !digits.is_empty() && digits.chars().all(|digit| digit.is_digit(radix));
+        }
+    }
+    is_decimal(unsigned)
+}
+
+fn is_decimal(unsigned: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
         Some((mantissa, exponent)) => (mantissa, Some(exponent)),
         None => (unsigned, None),
@@ -487,6 +526,39 @@ fn is_number(text: &str) -> bool {
             Some(("", fraction)) => digits(fraction),
             Some((whole, fraction)) => digits(whole) && (fraction.is_empty() || digits(fraction)),
         }
+}
+
+/// Where the `|` or `>` of a block scalar stands whose content begins at `content`: on the last line
+/// before it that is not empty.
+fn block_header(lines: &[&str], content: Position) -> Option<Position> {
+    let before = lines.get(..(content.line as usize).saturating_sub(1).min(lines.len()))?;
+    let (number, line) = before
+        .iter()
+        .enumerate()
+        .rev()
+        .find(|(_, line)| !line.trim().is_empty())?;
+    let is_header = |at: usize| {
+        let starts = line[..at]
+            .chars()
+            .next_back()
+            .is_none_or(char::is_whitespace);
+        let rest = line[at + 1..]
+            .trim_start_matches(|byte: char| byte == '+' || byte == '-' || byte.is_ascii_digit());
+        let ends = rest.trim().is_empty() || rest.starts_with([' ', '\t']) && is_comment(rest);
+        starts && ends
+    };
+    let found = line
+        .match_indices(['|', '>'])
+        .map(|(at, _)| at)
+        .find(|at| is_header(*at))?;
+    Some(Position {
+        line: u32::try_from(number + 1).ok()?,
+        column: u32::try_from(line[..found].chars().count() + 1).ok()?,
+    })
+}
+
+fn is_comment(rest: &str) -> bool {
+    rest.trim_start().starts_with('#')
 }
 
 #[cfg(test)]
@@ -557,6 +629,19 @@ mod tests {
     }
 
     #[test]
+    fn a_block_scalar_stands_where_its_indicator_does() {
+        let text =
+            "a: |\n  b | c\n  d > e\n\nk:\n- >-  # > a comment\n\n\n  x\n- !!str |2+\n   y\nz: |\n";
+        assert_eq!(
+            rendered(text),
+            [
+                "{a@1:1: \"b | c\\nd > e\\n\"@1:4, k@5:1: [\"\\n\\nx\"@6:3, \" y\\n\"@10:9]@6:3, \
+              z@12:1: \"\"@12:4}@1:1"
+            ]
+        );
+    }
+
+    #[test]
     fn json_is_read_with_its_tabs_escapes_and_long_lines() {
         let padding = "x".repeat(5000);
         let text = format!(
@@ -597,15 +682,26 @@ mod tests {
     }
 
     #[test]
-    fn scalars_follow_the_core_schema() {
-        let strings = "[yes, on, y, 10.0.0.1, 1_000, 12:30, 2020-01-01, +, ., 0x, \"80\", '1', 1e]";
+    fn scalars_are_those_of_kubectl() {
+        let booleans = "[true, True, yes, Yes, YES, on, On, no, No, off, OFF]";
+        let (documents, _) = parse(&file(booleans));
+        let items = documents[0].root.as_sequence().unwrap();
+        for (index, item) in items.iter().enumerate() {
+            assert_eq!(item.value, Value::Boolean(index < 7), "{index}");
+        }
+        let (documents, _) = parse(&file("[y, Y, n, N]"));
+        let items = documents[0].root.as_sequence().unwrap();
+        assert!(items.iter().all(|item| item.as_str().is_some()));
+        let strings = "[yEs, oN, yess, 10.0.0.1, _1, 12:30, 2020-01-01, +, ., 0x, 0b2, 0o8, \"80\", \
+                       '1', 1e, 'yes', \"on\", __]";
         let (documents, _) = parse(&file(strings));
         let items = documents[0].root.as_sequence().unwrap();
         assert!(
             items.iter().all(|item| item.as_str().is_some()),
             "{items:?}"
         );
-        let numbers = "[1, -1, +1, 010, 0x1f, 0o17, 1., .5, 1.5, 1e3, -1.5E-3, .inf, -.Inf, .nan]";
+        let numbers = "[1, -1, +1, 010, 0x1f, 0o17, 1., .5, 1.5, 1e3, -1.5E-3, .inf, -.Inf, .nan, \
+                       0b11, -0b1, 0X1F, 1_000, 1_0.5, 0x_ff]";
         let (documents, _) = parse(&file(numbers));
         let items = documents[0].root.as_sequence().unwrap();
         assert!(

@@ -23,7 +23,7 @@ ids! {
     DUPLICATE_FIELD = "duplicate-field",
     /// A value has another type than its field.
     WRONG_TYPE = "wrong-type",
-    /// A field nobody reads; an error in a policy.
+    /// A field nobody reads; an error in a policy, and where it is almost one that is read.
     UNKNOWN_FIELD = "unknown-field",
     /// A field that must be there is not.
     REQUIRED_VALUE = "required-value",
@@ -41,7 +41,7 @@ ids! {
     NO_MATCH = "no-match",
     /// Two objects of one kind, namespace and name.
     DUPLICATE_OBJECT = "duplicate-object",
-    /// Two pods have one address.
+    /// Two pods, or two services, have one address.
     DUPLICATE_ADDRESS = "duplicate-address",
     /// An object of a kind that is not read.
     UNKNOWN_KIND = "unknown-kind",

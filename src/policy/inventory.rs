@@ -53,8 +53,9 @@ impl Pod {
         !self.terminated && !self.host_network
     }
 
-    /// The number a port name stands for in this pod: the first of that name and protocol, in the
-    /// order the containers are written, as the Kubernetes endpoints controller takes it.
+    /// The number a service's port name stands for in this pod: the first of that name and protocol,
+    /// in the order the containers are written, as the Kubernetes endpoints controller takes it. To
+    /// policies a name stands for all of its numbers.
     pub fn named_port(&self, protocol: u8, name: &str) -> Option<u16> {
         let fits =
             |port: &&ContainerPort| port.protocol == protocol && port.name.as_deref() == Some(name);
@@ -98,8 +99,9 @@ pub struct Node {
     pub name: String,
     /// `metadata.labels`.
     pub labels: Labels,
-    /// `status.addresses` of type `InternalIP`, then `ExternalIP`, and the addresses its pods know
-    /// it by: `status.hostIPs`, and `status.podIPs` of pods on the host's network.
+    /// `status.addresses` of type `InternalIP`, then `ExternalIP`, then those of other types that
+    /// are addresses; then `status.podIPs` of pods on the host's network. Where the node itself is
+    /// not written, its pods' `status.hostIPs` too.
     pub addresses: Vec<IpAddr>,
     /// Where it is written; `None` when only pods mention it.
     pub source: Option<Source>,
@@ -261,7 +263,12 @@ impl Inventory {
             } else {
                 &[]
             };
-            for address in own.iter().chain(&pod.host_addresses) {
+            // What a pod says of its node counts only where the node does not speak for itself.
+            let hearsay = match node.source {
+                Some(_) => &[],
+                None => &pod.host_addresses[..],
+            };
+            for address in own.iter().chain(hearsay) {
                 if !node.addresses.contains(address) {
                     node.addresses.push(*address);
                 }

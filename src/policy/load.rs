@@ -34,6 +34,7 @@ pub fn load_documents(
     let mut objects = decode(documents, &mut findings);
     report_same_names(&objects, &mut findings);
     report_same_addresses(&objects, &mut findings);
+    report_same_cluster_addresses(&objects, &mut findings);
     objects.policies.sort_by(|one, other| {
         let name = |policy: &NetworkPolicy| (policy.namespace.clone(), policy.name.clone());
         name(one).cmp(&name(other))
@@ -139,6 +140,32 @@ fn report_same_addresses(objects: &Objects, findings: &mut Vec<Finding>) {
                 format!(
                     "Duplicate value: \"{address}\": also the address of pod {} at {}",
                     other.full_name(),
+                    other.source.place()
+                ),
+            ));
+        }
+    }
+}
+
+/// Two services of one address: which of them would a packet to it be translated by?
+fn report_same_cluster_addresses(objects: &Objects, findings: &mut Vec<Finding>) {
+    let mut first: HashMap<IpAddr, usize> = HashMap::new();
+    for (index, service) in objects.services.iter().enumerate() {
+        for &address in &service.cluster_addresses {
+            let other = *first.entry(address).or_insert(index);
+            if other == index {
+                continue;
+            }
+            let other = &objects.services[other];
+            findings.push(error(
+                id::DUPLICATE_ADDRESS,
+                &service.source,
+                format!("Service/{}/{}", service.namespace, service.name),
+                "spec.clusterIPs",
+                format!(
+                    "Duplicate value: \"{address}\": also the address of service {}/{} at {}",
+                    other.namespace,
+                    other.name,
                     other.source.place()
                 ),
             ));

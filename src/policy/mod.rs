@@ -98,6 +98,15 @@ impl PolicySet {
 /// - neighbour discovery, router discovery and multicast listener discovery (ICMPv6 types 130 to
 ///   137 and 143) keep the link alive and are judged elsewhere.
 pub fn is_exempt(key: &FlowKey) -> Option<&'static str> {
+    is_exempt_at(key, None)
+}
+
+/// As [`is_exempt`], of a packet whose hop limit is known.
+///
+/// Discovery never crosses a router: neighbour and router discovery arrives with hop limit 255
+/// (RFC 4861 §6.1, §7.1), listener discovery with 1 (RFC 2710 §3, RFC 3810 §5). With any other it is
+/// ICMPv6 like all the rest.
+pub fn is_exempt_at(key: &FlowKey, hop_limit: Option<u8>) -> Option<&'static str> {
     if key.source == key.destination {
         return Some("a pod always reaches its own address");
     }
@@ -106,7 +115,12 @@ pub fn is_exempt(key: &FlowKey) -> Option<&'static str> {
         icmp_type,
         protocol::ICMPV6_MLD_QUERY..=protocol::ICMPV6_REDIRECT | protocol::ICMPV6_MLD2_REPORT
     );
-    (key.protocol == protocol::ICMPV6 && key.is_icmp() && discovery)
+    let expected = match icmp_type {
+        protocol::ICMPV6_ROUTER_SOLICITATION..=protocol::ICMPV6_REDIRECT => 255,
+        _ => 1,
+    };
+    let on_link = hop_limit.is_none_or(|hop_limit| hop_limit == expected);
+    (key.protocol == protocol::ICMPV6 && key.is_icmp() && discovery && on_link)
         .then_some("neighbour, router and listener discovery are not subject to policy")
 }
 

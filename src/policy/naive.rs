@@ -24,9 +24,14 @@ pub struct Decision {
 
 /// Decides a key from inventory and policies alone, exemptions included.
 pub fn evaluate(policy: &PolicySet, key: &FlowKey) -> Decision {
+    evaluate_at(policy, key, None)
+}
+
+/// As [`evaluate`], of a packet whose hop limit is known.
+pub fn evaluate_at(policy: &PolicySet, key: &FlowKey, hop_limit: Option<u8>) -> Decision {
     let denied = [Direction::Egress, Direction::Ingress]
         .into_iter()
-        .find(|direction| !exempt(key) && !allows(policy, key, *direction));
+        .find(|direction| !exempt(key, hop_limit) && !allows(policy, key, *direction));
     Decision {
         verdict: match denied {
             Some(_) => RuleVerdict::Deny,
@@ -36,13 +41,14 @@ pub fn evaluate(policy: &PolicySet, key: &FlowKey) -> Decision {
     }
 }
 
-fn exempt(key: &FlowKey) -> bool {
+fn exempt(key: &FlowKey, hop_limit: Option<u8>) -> bool {
     let icmpv6_type =
         (key.family == Family::V6 && key.protocol == 58).then_some(key.destination_port >> 8);
     key.source == key.destination
         || matches!(
-            icmpv6_type,
-            Some(130 | 131 | 132 | 133 | 134 | 135 | 136 | 137 | 143)
+            (icmpv6_type, hop_limit),
+            (Some(133 | 134 | 135 | 136 | 137), None | Some(255))
+                | (Some(130 | 131 | 132 | 143), None | Some(1))
         )
 }
 
@@ -179,10 +185,11 @@ fn port_fits(set: &PolicySet, rule: &PolicyRule, key: &FlowKey, destination: IpA
                     (*first..=*last).contains(&key.destination_port)
                 }
                 PortMatch::Named(name) => pod_at(set, destination).is_some_and(|pod| {
-                    let first = pod.ports.iter().find(|declared| {
-                        declared.protocol == key.protocol && declared.name.as_ref() == Some(name)
-                    });
-                    first.is_some_and(|declared| declared.number == key.destination_port)
+                    pod.ports.iter().any(|declared| {
+                        declared.protocol == key.protocol
+                            && declared.name.as_ref() == Some(name)
+                            && declared.number == key.destination_port
+                    })
                 }),
             }
     };

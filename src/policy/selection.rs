@@ -45,9 +45,9 @@ impl<'i> Selections<'i> {
                 };
                 let of_name = by_port_name.entry(name).or_default();
                 let named = of_name.entry(port.protocol).or_default();
-                // The first of a name counts, and only once.
-                let counted = named.last().is_some_and(|(_, last)| *last == index);
-                if !counted {
+                // Two containers may give one name two numbers; both count, each once.
+                let of_pod = named.iter().rev().take_while(|(_, last)| *last == index);
+                if !of_pod.into_iter().any(|(number, _)| *number == port.number) {
                     named.push((port.number, index));
                 }
             }

@@ -10,7 +10,7 @@ pub struct LabelSelector {
     pub match_labels: Labels,
     /// `matchExpressions`.
     pub match_expressions: Vec<Requirement>,
-    /// Where the selector is written, if it is.
+    /// Where the selector is written; of a policy without one, where its `spec` is.
     pub position: Option<Position>,
 }
 

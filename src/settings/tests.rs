@@ -264,7 +264,8 @@ fn values_arrive_as_written() {
     let more = "queues = [1, 3]\nvlans = [100]\nrole = 'outside'\n[workers]\ncores = [2]\n\
                 [limits]\nflows = 2048\n[admin]\nmetrics_address = '[::1]:9100'\n\
                 [[management.allow]]\nfrom = ['198.18.0.1', '2001:db8::/32']\nprotocol = 'tcp'\n\
-                ports = [22, '80-90']\n[policy]\ndirectory = '/etc/p'\n";
+                ports = [22, '80-90']\n[policy]\ndirectory = '/etc/p'\n\
+                [forwarding]\nmode = 'transparent'\n";
     let settings = Settings::parse("/a/x.toml", &format!("{PORTS}{more}")).unwrap();
     let port = &settings.ports[1];
     assert_eq!(port.queues, Queues::List(vec![1, 3]));

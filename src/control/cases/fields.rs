@@ -158,9 +158,11 @@ impl<'d> Reader<'d> {
 
 impl<'d> Fields<'d> {
     /// The value of a key with its path; none when the key is absent or its value is null.
+    ///
+    /// A key that is there twice is reported already, by the parser.
     pub(super) fn take(&mut self, key: &str) -> Option<(&'d Node, String)> {
-        let at = self.left.iter().position(|field| &*field.key == key)?;
-        let node = &self.left.remove(at).node;
+        let node = &self.left.iter().find(|field| &*field.key == key)?.node;
+        self.left.retain(|field| &*field.key != key);
         (node.value != Value::Null).then(|| (node, joined(&self.path, key)))
     }
 

@@ -6,8 +6,8 @@ use std::path::Path;
 use super::fields::{Fields, Reader, described};
 use super::{Case, Expectation, Manifests, ProbeCase, Reception, RejectCase};
 use crate::control::probe::{self, Endpoint, Probe, ProbeProtocol, State};
-use crate::policy::document::{self, Document, Node};
-use crate::policy::{Compatibility, CompatibilityError, Finding, SourceFile};
+use crate::policy::document::{self, Document, Node, Position};
+use crate::policy::{Compatibility, CompatibilityError, Finding, Place, Severity, SourceFile};
 
 const CASE_KEYS: &[&str] = &[
     "id",
@@ -87,6 +87,17 @@ const STAGES: &[&str] = &[
 pub fn parse(file: &SourceFile, directory: &Path) -> (Vec<Case>, Vec<Finding>) {
     let (documents, mut findings) = document::parse(file);
     let mut cases = Vec::new();
+    if documents.is_empty() && findings.is_empty() {
+        findings.push(Finding {
+            severity: Severity::Error,
+            id: "case-value",
+            place: Place::new(&file.name, Position { line: 1, column: 1 }),
+            document: 1,
+            object: String::new(),
+            path: String::new(),
+            message: "no case in this file".into(),
+        });
+    }
     for document in &documents {
         let mut reader = Reader {
             document,
@@ -122,11 +133,18 @@ fn case(reader: &mut Reader, directory: &Path) -> Option<Case> {
     let probes = fields.take("probes");
     let reject_cases = fields.take("reject_cases");
     let config_cases = fields.take("config_cases");
-    if probes.is_none() && reject_cases.is_none() && config_cases.is_none() {
+    let is_empty = |list: &Option<(&Node, String)>| {
+        let items = list.as_ref().map(|(node, _)| node.as_sequence());
+        items.is_none_or(|items| items.is_some_and(<[Node]>::is_empty))
+    };
+    let nothing = is_empty(&probes) && is_empty(&reject_cases) && is_empty(&config_cases);
+    let findings_before = reader.findings.len();
+    reader.finish(fields, CASE_KEYS);
+    // A misspelt key may be the very one that is missed.
+    if nothing && reader.findings.len() == findings_before {
         let message = "nothing to check: neither probes nor reject_cases";
         reader.error("case-value", document.root.position, "", message);
     }
-    reader.finish(fields, CASE_KEYS);
     // What is wrong above changes what the probes are about; what is wrong in one of them does not
     // keep the others from being run.
     if !reader.findings.is_empty() {
@@ -291,8 +309,7 @@ fn probe<'d>(reader: &mut Reader<'d>, fields: &mut Fields<'d>) -> Option<Probe> 
     };
     let source_port = number("src_port", u16::MAX);
     let icmp_type = number("icmp_type", 255).map(|icmp_type| icmp_type as u8);
-    // No rule asks for the hop limit.
-    number("hop_limit", 255);
+    let hop_limit = number("hop_limit", 255).map(|hop_limit| hop_limit as u8);
     let mut address = |key: &str| -> Option<IpAddr> {
         let (node, path) = fields.take(key)?;
         let parsed = node.as_str().and_then(|text| text.parse().ok());
@@ -319,6 +336,7 @@ fn probe<'d>(reader: &mut Reader<'d>, fields: &mut Fields<'d>) -> Option<Probe> 
         port,
         source_port,
         icmp_type,
+        hop_limit,
         family,
         source,
         destination,
@@ -519,6 +537,38 @@ mod tests {
             findings[0].contains("reject_cases[0].pth: unknown key"),
             "{findings:?}"
         );
+    }
+
+    #[test]
+    fn a_key_given_twice_is_reported_once() {
+        let probe = "{from: x/a, from: x/a, to: x/b, proto: arp, expect: allow}";
+        let (_, findings) = read(&format!("id: c\nprobes: [{probe}]"));
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert!(findings[0].contains("duplicate field \"probes[0].from\""));
+    }
+
+    #[test]
+    fn a_case_or_file_that_checks_nothing_is_an_error() {
+        for text in [
+            "id: c",
+            "id: c\nprobes: []",
+            "id: c\nprobes: []\nreject_cases: []",
+        ] {
+            let (cases, findings) = read(text);
+            assert!(cases.is_empty(), "{text}");
+            assert_eq!(findings.len(), 1, "{text}");
+            assert!(
+                findings[0].contains("c.yaml:1:1: error: c: nothing to check"),
+                "{text}"
+            );
+        }
+        for text in ["", "# nothing\n", "---\n"] {
+            let (_, findings) = read(text);
+            assert_eq!(
+                findings,
+                ["c.yaml:1:1: error: no case in this file [case-value]"]
+            );
+        }
     }
 
     #[test]

@@ -55,7 +55,8 @@ impl Outcome {
 /// Runs every probe and reject case.
 pub fn run(case: &Case) -> Run {
     let mut run = Run::default();
-    if !case.probes.is_empty() {
+    // Manifests that nothing is asked of are held to be in order all the same.
+    if !case.probes.is_empty() || case.reject_cases.is_empty() {
         run.probes(case);
     }
     for reject_case in &case.reject_cases {

@@ -1,16 +1,14 @@
-//! Pods, namespaces, nodes and services: the fields policies ask about, and no others.
+//! Pods, namespaces and nodes: the fields policies ask about, and no others.
 //!
-//! Dumps of a live cluster hold hundreds of fields more; those are not looked at.
+//! Dumps of a live cluster hold hundreds of fields more; those are not looked at, see [`known`].
 
 use std::net::IpAddr;
 
 use super::super::document::{Field, Node};
 use super::super::finding::id;
-use super::super::inventory::{
-    self, ContainerPort, Namespace, Pod, Service, ServicePort, TargetPort,
-};
+use super::super::inventory::{self, ContainerPort, Namespace, Pod};
 use super::meta::Metadata;
-use super::{Path, Reader, words};
+use super::{Path, Reader, known, words};
 use crate::wire::protocol;
 
 /// Decodes a pod.
@@ -47,6 +45,7 @@ pub fn pod(reader: &mut Reader, fields: &[Field], metadata: Metadata) -> Pod {
 
 fn pod_spec(reader: &mut Reader, fields: &[Field], path: &Path, pod: &mut Pod) {
     let owner = "PodSpec";
+    known::report_misspelt(reader, fields, path, &known::POD_SPEC);
     let mut sidecar_ports = Vec::new();
     for field in fields {
         let path = path.field(&field.key);
@@ -56,7 +55,12 @@ fn pod_spec(reader: &mut Reader, fields: &[Field], path: &Path, pod: &mut Pod) {
                 let name = reader
                     .string(node, &path, owner, "string")
                     .unwrap_or_default();
-                pod.node_name = (!name.is_empty()).then(|| name.to_owned());
+                if !name.is_empty() {
+                    for problem in words::dns_subdomain_problems(name) {
+                        reader.invalid_text(node.position, &path, name, &problem);
+                    }
+                    pod.node_name = Some(name.to_owned());
+                }
             }
             "hostNetwork" => {
                 pod.host_network = reader.boolean(node, &path, owner).unwrap_or_default();
@@ -84,15 +88,13 @@ fn containers(
     {
         let path = path.index(index);
         let fields = reader.mapping(item, &path, "PodSpec", "v1.Container");
+        let fields = fields.unwrap_or_default();
+        known::report_misspelt(reader, fields, &path, &known::CONTAINER);
         let policy = item.get("restartPolicy").and_then(Node::as_str);
         if sidecars_only && policy != Some("Always") {
             continue;
         }
-        for field in fields
-            .unwrap_or_default()
-            .iter()
-            .filter(|field| &*field.key == "ports")
-        {
+        for field in fields.iter().filter(|field| &*field.key == "ports") {
             container_ports(reader, &field.node, &path.field("ports"), &mut ports);
         }
     }
@@ -108,12 +110,14 @@ fn container_ports(reader: &mut Reader, node: &Node, path: &Path, ports: &mut Ve
     {
         let path = path.index(index);
         let fields = reader.mapping(item, &path, "Container", "v1.ContainerPort");
+        let fields = fields.unwrap_or_default();
+        known::report_misspelt(reader, fields, &path, &known::CONTAINER_PORT);
         let wrong_types = reader.wrong_types;
         let mut name = None;
         let mut name_position = item.position;
         let mut number = (0, item.position);
         let mut transport = Some(protocol::TCP);
-        for field in fields.unwrap_or_default() {
+        for field in fields {
             let child = path.field(&field.key);
             let (node, owner) = (&field.node, "ContainerPort");
             match &*field.key {
@@ -128,6 +132,10 @@ fn container_ports(reader: &mut Reader, node: &Node, path: &Path, ports: &mut Ve
                     number = (found, node.position);
                 }
                 "protocol" => transport = pod_protocol(reader, node, &child, owner),
+                "hostPort" => host_port(reader, node, &child),
+                "hostIP" => {
+                    reader.string(node, &child, owner, "string");
+                }
                 _ => {}
             }
         }
@@ -159,6 +167,16 @@ fn container_ports(reader: &mut Reader, node: &Node, path: &Path, ports: &mut Ve
     }
 }
 
+/// Checked and not kept: no policy asks for it.
+fn host_port(reader: &mut Reader, node: &Node, path: &Path) {
+    let number = reader.integer(node, path, "ContainerPort");
+    if let Some(number) = number.filter(|number| *number != 0)
+        && let Err(problem) = words::port_number(number)
+    {
+        reader.invalid(node.position, path, number, problem);
+    }
+}
+
 fn container_port_number(
     reader: &mut Reader,
     (number, position): (i32, super::Position),
@@ -178,7 +196,7 @@ fn container_port_number(
 }
 
 /// The protocol number; TCP for null and for the empty string.
-fn pod_protocol(reader: &mut Reader, node: &Node, path: &Path, owner: &str) -> Option<u8> {
+pub fn pod_protocol(reader: &mut Reader, node: &Node, path: &Path, owner: &str) -> Option<u8> {
     match reader
         .string(node, path, owner, "v1.Protocol")
         .unwrap_or_default()
@@ -195,6 +213,7 @@ fn pod_protocol(reader: &mut Reader, node: &Node, path: &Path, owner: &str) -> O
 
 fn pod_status(reader: &mut Reader, fields: &[Field], path: &Path, pod: &mut Pod) {
     let owner = "PodStatus";
+    known::report_misspelt(reader, fields, path, &known::POD_STATUS);
     for field in fields {
         let path = path.field(&field.key);
         let node = &field.node;
@@ -222,20 +241,31 @@ fn pod_status(reader: &mut Reader, fields: &[Field], path: &Path, pod: &mut Pod)
             _ => {}
         }
     }
-    for family_is_v4 in [true, false] {
-        let of_family = pod
-            .addresses
-            .iter()
-            .filter(|address| address.is_ipv4() == family_is_v4);
-        if of_family.count() > 1 {
-            let field = fields.iter().find(|field| &*field.key == "podIPs");
+    let lists = [("podIPs", &pod.addresses), ("hostIPs", &pod.host_addresses)];
+    for (name, addresses) in lists {
+        if has_two_of_a_family(addresses) {
+            let field = fields.iter().find(|field| &*field.key == name);
             let position = field.map_or(pod.source.position, |field| field.node.position);
-            let listed: Vec<_> = pod.addresses.iter().map(|ip| format!("\"{ip}\"")).collect();
-            let detail = "may specify no more than one IP for each IP family";
-            let value = format!("[{}]", listed.join(", "));
-            reader.invalid(position, &path.field("podIPs"), value, detail);
+            reader.invalid(
+                position,
+                &path.field(name),
+                listed(addresses),
+                "may specify no more than one IP for each IP family",
+            );
         }
     }
+}
+
+/// Addresses as a list in a message.
+pub fn listed(addresses: &[IpAddr]) -> String {
+    let quoted: Vec<_> = addresses.iter().map(|ip| format!("\"{ip}\"")).collect();
+    format!("[{}]", quoted.join(", "))
+}
+
+/// Are two of these addresses IPv4, or two IPv6?
+pub fn has_two_of_a_family(addresses: &[IpAddr]) -> bool {
+    let v4 = addresses.iter().filter(|ip| ip.is_ipv4()).count();
+    v4 > 1 || addresses.len() - v4 > 1
 }
 
 /// `[{ip: …}, …]`.
@@ -247,30 +277,45 @@ fn address_list(
     addresses: &mut Vec<IpAddr>,
 ) {
     let list_type = format!("[]{item_type}");
-    for (index, item) in reader
-        .sequence(node, path, "PodStatus", &list_type)
-        .iter()
-        .enumerate()
-    {
+    let items = reader.sequence(node, path, "PodStatus", &list_type);
+    let mut listed: Vec<IpAddr> = Vec::new();
+    for (index, item) in items.iter().enumerate() {
         let path = path.index(index);
-        let fields = reader.mapping(item, &path, "PodStatus", item_type);
+        let Some(fields) = reader.mapping(item, &path, "PodStatus", item_type) else {
+            continue;
+        };
+        let mark = reader.mark();
+        known::report_misspelt(reader, fields, &path, &known::POD_ADDRESS);
         let owner = item_type.trim_start_matches("v1.");
-        for field in fields
-            .unwrap_or_default()
-            .iter()
-            .filter(|field| &*field.key == "ip")
-        {
-            if let Some(address) = address(reader, &field.node, &path.field("ip"), owner)
-                && !addresses.contains(&address)
-            {
-                addresses.push(address);
+        let field = fields.iter().find(|field| &*field.key == "ip");
+        let position = field.map_or(item.position, |field| field.node.position);
+        let text = field.and_then(|field| {
+            let path = path.field("ip");
+            reader.string(&field.node, &path, owner, "string")
+        });
+        if reader.failed_since(mark) {
+            continue;
+        }
+        // An entry without an address is none of the pod's: its policies would not apply.
+        let text = text.unwrap_or_default();
+        match words::address(text) {
+            Ok(address) if listed.contains(&address) => {
+                let message = format!("Duplicate value: {}", words::quote(text));
+                reader.error(id::DUPLICATE_VALUE, position, &path, message);
             }
+            Ok(address) => listed.push(address),
+            Err(problem) => reader.invalid_text(position, &path, text, problem),
+        }
+    }
+    for address in listed {
+        if !addresses.contains(&address) {
+            addresses.push(address);
         }
     }
 }
 
 /// An address; `None` for null, the empty string, and what is no address.
-fn address(reader: &mut Reader, node: &Node, path: &Path, owner: &str) -> Option<IpAddr> {
+pub fn address(reader: &mut Reader, node: &Node, path: &Path, owner: &str) -> Option<IpAddr> {
     let text = reader.string(node, path, owner, "string")?;
     if text.is_empty() {
         return None;
@@ -285,7 +330,16 @@ fn address(reader: &mut Reader, node: &Node, path: &Path, owner: &str) -> Option
 }
 
 /// Decodes a namespace.
-pub fn namespace(reader: &mut Reader, metadata: Metadata) -> Namespace {
+pub fn namespace(reader: &mut Reader, fields: &[Field], metadata: Metadata) -> Namespace {
+    for field in fields {
+        let wanted = match &*field.key {
+            "spec" => "v1.NamespaceSpec",
+            "status" => "v1.NamespaceStatus",
+            _ => continue,
+        };
+        let path = Path::ROOT.field(&field.key);
+        reader.mapping(&field.node, &path, "Namespace", wanted);
+    }
     let label = metadata.labels.get(inventory::NAMESPACE_NAME_LABEL);
     if label.is_some_and(|label| *label != metadata.name) {
         let metadata_path = Path::ROOT.field("metadata");
@@ -307,24 +361,28 @@ pub fn namespace(reader: &mut Reader, metadata: Metadata) -> Namespace {
 
 /// Decodes a node.
 pub fn node(reader: &mut Reader, fields: &[Field], metadata: Metadata) -> inventory::Node {
-    let mut addresses = Vec::new();
-    for field in fields.iter().filter(|field| &*field.key == "status") {
-        let path = Path::ROOT.field("status");
-        let status = reader.mapping(&field.node, &path, "Node", "v1.NodeStatus");
-        let listed = |field: &&Field| &*field.key == "addresses";
-        for field in status.unwrap_or_default().iter().filter(listed) {
-            let path = path.field("addresses");
-            let items = reader.sequence(&field.node, &path, "NodeStatus", "[]v1.NodeAddress");
-            for (index, item) in items.iter().enumerate() {
-                let path = path.index(index);
-                addresses.extend(node_address(reader, item, &path));
+    let mut addresses: Vec<NodeAddress> = Vec::new();
+    for field in fields {
+        let path = Path::ROOT.field(&field.key);
+        match &*field.key {
+            "spec" => {
+                reader.mapping(&field.node, &path, "Node", "v1.NodeSpec");
             }
+            "status" => {
+                let status = reader.mapping(&field.node, &path, "Node", "v1.NodeStatus");
+                node_status(reader, status.unwrap_or_default(), &path, &mut addresses);
+            }
+            _ => {}
         }
     }
     // Internal ones first, each kind in the order written.
-    addresses.sort_by_key(|(is_external, _)| *is_external);
+    addresses.sort_by_key(|address| match address.kind {
+        "InternalIP" => 0,
+        "ExternalIP" => 1,
+        _ => 2,
+    });
     let mut in_order: Vec<IpAddr> = Vec::new();
-    for (_, address) in addresses {
+    for address in addresses.iter().filter_map(|address| address.address) {
         if !in_order.contains(&address) {
             in_order.push(address);
         }
@@ -337,143 +395,76 @@ pub fn node(reader: &mut Reader, fields: &[Field], metadata: Metadata) -> invent
     }
 }
 
-/// The address, if its type is one that packets carry (names are of other types), and whether it is
-/// external.
-fn node_address(reader: &mut Reader, item: &Node, path: &Path) -> Option<(bool, IpAddr)> {
-    reader.mapping(item, path, "NodeStatus", "v1.NodeAddress")?;
-    let owner = "NodeAddress";
-    let address_type = item.get("type")?;
-    let type_path = path.field("type");
-    let address_type = reader.string(address_type, &type_path, owner, "v1.NodeAddressType")?;
-    if !matches!(address_type, "InternalIP" | "ExternalIP") {
-        return None;
-    }
-    let found = address(reader, item.get("address")?, &path.field("address"), owner)?;
-    Some((address_type == "ExternalIP", found))
+/// One of a node's `status.addresses`.
+struct NodeAddress<'n> {
+    kind: &'n str,
+    text: &'n str,
+    /// `None` for a name.
+    address: Option<IpAddr>,
 }
 
-/// Decodes a service.
-pub fn service(reader: &mut Reader, fields: &[Field], metadata: Metadata) -> Service {
-    let mut service = Service {
-        namespace: metadata.namespace,
-        name: metadata.name,
-        labels: metadata.labels,
-        service_type: "ClusterIP".to_owned(),
-        cluster_addresses: Vec::new(),
-        selector: Default::default(),
-        ports: Vec::new(),
-        source: reader.source(metadata.position),
-    };
-    for field in fields.iter().filter(|field| &*field.key == "spec") {
-        let path = Path::ROOT.field("spec");
-        let spec = reader.mapping(&field.node, &path, "Service", "v1.ServiceSpec");
-        for field in spec.unwrap_or_default() {
-            service_field(reader, field, &path, &mut service);
-        }
-    }
-    service
-}
-
-fn service_field(reader: &mut Reader, field: &Field, parent: &Path, service: &mut Service) {
-    let path = parent.field(&field.key);
-    let (node, owner) = (&field.node, "ServiceSpec");
-    match &*field.key {
-        "type" => {
-            let text = reader
-                .string(node, &path, owner, "v1.ServiceType")
-                .unwrap_or_default();
-            if !text.is_empty() {
-                text.clone_into(&mut service.service_type);
-            }
-        }
-        "clusterIP" => cluster_address(reader, node, &path, service),
-        "clusterIPs" => {
-            for (index, item) in reader
-                .sequence(node, &path, owner, "[]string")
-                .iter()
-                .enumerate()
-            {
-                cluster_address(reader, item, &path.index(index), service);
-            }
-        }
-        "selector" => service.selector = reader.labels(node, &path, owner),
-        "ports" => {
-            let items = reader.sequence(node, &path, owner, "[]v1.ServicePort");
-            for (index, item) in items.iter().enumerate() {
-                let port = service_port(reader, item, &path.index(index));
-                service.ports.extend(port);
-            }
-        }
-        _ => {}
-    }
-}
-
-fn cluster_address(reader: &mut Reader, node: &Node, path: &Path, service: &mut Service) {
-    if node.as_str() != Some("None")
-        && let Some(address) = address(reader, node, path, "ServiceSpec")
-        && !service.cluster_addresses.contains(&address)
-    {
-        service.cluster_addresses.push(address);
-    }
-}
-
-fn service_port(reader: &mut Reader, item: &Node, path: &Path) -> Option<ServicePort> {
-    let fields = reader.mapping(item, path, "ServiceSpec", "v1.ServicePort")?;
-    let wrong_types = reader.wrong_types;
-    let mut name = None;
-    let mut number = (0, item.position);
-    let mut target = None;
-    let mut transport = Some(protocol::TCP);
-    for field in fields {
-        let child = path.field(&field.key);
-        let (node, owner) = (&field.node, "ServicePort");
-        match &*field.key {
-            "name" => {
-                name = reader
-                    .string(node, &child, owner, "string")
-                    .map(str::to_owned)
-            }
-            "port" => {
-                number = (
-                    reader.integer(node, &child, owner).unwrap_or_default(),
-                    node.position,
+fn node_status<'n>(
+    reader: &mut Reader,
+    status: &'n [Field],
+    path: &Path,
+    addresses: &mut Vec<NodeAddress<'n>>,
+) {
+    known::report_misspelt(reader, status, path, &known::NODE_STATUS);
+    for field in status.iter().filter(|field| &*field.key == "addresses") {
+        let path = path.field("addresses");
+        let items = reader.sequence(&field.node, &path, "NodeStatus", "[]v1.NodeAddress");
+        for (index, item) in items.iter().enumerate() {
+            let path = path.index(index);
+            let Some(found) = node_address(reader, item, &path) else {
+                continue;
+            };
+            let same = |other: &NodeAddress| (other.kind, other.text) == (found.kind, found.text);
+            if addresses.iter().any(same) {
+                let message = format!(
+                    "Duplicate value: {{\"type\":{},\"address\":{}}}",
+                    words::quote(found.kind),
+                    words::quote(found.text)
                 );
+                reader.error(id::DUPLICATE_VALUE, item.position, &path, message);
+            } else {
+                addresses.push(found);
             }
-            "targetPort" => match node.as_str() {
-                Some(name) => target = Some(TargetPort::Name(name.to_owned())),
-                None => {
-                    let found = reader
-                        .integer(node, &child, owner)
-                        .filter(|found| *found != 0);
-                    let checked = found.map(|found| (found, words::port_number(found)));
-                    match checked {
-                        Some((_, Ok(number))) => target = Some(TargetPort::Number(number)),
-                        Some((found, Err(problem))) => {
-                            reader.invalid(node.position, &child, found, problem);
-                        }
-                        None => {}
-                    }
-                }
-            },
-            "protocol" => transport = pod_protocol(reader, node, &child, owner),
+        }
+    }
+}
+
+/// The address. Of the types that are addresses by definition it must be one; a value of any other
+/// (`Hostname`, `InternalDNS`, …) is one when it reads as one.
+fn node_address<'n>(reader: &mut Reader, item: &'n Node, path: &Path) -> Option<NodeAddress<'n>> {
+    let fields = reader.mapping(item, path, "NodeStatus", "v1.NodeAddress")?;
+    known::report_misspelt(reader, fields, path, &known::NODE_ADDRESS);
+    let owner = "NodeAddress";
+    let mut found = NodeAddress {
+        kind: "",
+        text: "",
+        address: None,
+    };
+    let mut node = None;
+    for field in fields {
+        let path = path.field(&field.key);
+        match &*field.key {
+            "type" => {
+                let kind = reader.string(&field.node, &path, owner, "v1.NodeAddressType");
+                found.kind = kind.unwrap_or_default();
+            }
+            "address" => {
+                let text = reader.string(&field.node, &path, owner, "string");
+                found.text = text.unwrap_or_default();
+                node = Some(&field.node);
+            }
             _ => {}
         }
     }
-    if reader.wrong_types > wrong_types {
-        return None;
-    }
-    let (number, position) = number;
-    let number = match words::port_number(number) {
-        Ok(number) => number,
-        Err(problem) => {
-            reader.invalid(position, &path.field("port"), number, problem);
-            return None;
+    found.address = match (found.kind, node) {
+        ("InternalIP" | "ExternalIP", Some(node)) if !found.text.is_empty() => {
+            address(reader, node, &path.field("address"), owner)
         }
+        _ => words::address(found.text).ok(),
     };
-    Some(ServicePort {
-        name,
-        protocol: transport?,
-        number,
-        target: target.unwrap_or(TargetPort::Number(number)),
-    })
+    Some(found)
 }

@@ -3,7 +3,9 @@
 use super::super::document::{Field, Node, Position};
 use super::super::finding::id;
 use super::super::inventory::Labels;
-use super::{Objects, Path, Reader, Severity, core, network_policy, words};
+use super::{
+    Objects, Path, Reader, Severity, core, known, nearest, network_policy, service, words,
+};
 
 /// Namespace of a namespaced object that does not name one.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -22,6 +24,24 @@ const NETWORKING_KINDS: &[&str] = &[
     "IngressClass",
     "NetworkPolicy",
     "ServiceCIDR",
+];
+
+/// Every kind of the core group: others that are almost one read here are misspelt.
+const CORE_KINDS: &[&str] = &[
+    "Binding",
+    "ComponentStatus",
+    "ConfigMap",
+    "Endpoints",
+    "Event",
+    "LimitRange",
+    "PersistentVolume",
+    "PersistentVolumeClaim",
+    "PodTemplate",
+    "ReplicationController",
+    "ResourceQuota",
+    "Secret",
+    "ServiceAccount",
+    "Status",
 ];
 
 const METADATA_FIELDS: &[&str] = &[
@@ -84,11 +104,13 @@ impl Kind {
         !matches!(self, Kind::Namespace | Kind::Node)
     }
 
-    /// An unknown field of a policy opens or closes something; of a dump of the cluster it is one
-    /// of the many fields nobody asks for here.
-    fn severity_of_unknown_fields(self) -> Severity {
+    /// An unknown field of a policy opens or closes something, and so does a misspelt one that
+    /// policies ask for; of a dump of the cluster any other is one of the many nobody asks for.
+    fn severity_of_unknown_metadata(self, name: &str) -> Severity {
+        let read = ["annotations", "labels", "name", "namespace"];
         match self {
             Kind::NetworkPolicy => Severity::Error,
+            _ if nearest(name, &read).is_some() => Severity::Error,
             _ => Severity::Warning,
         }
     }
@@ -147,13 +169,17 @@ fn decode_kind(
 ) {
     let mark = reader.mark();
     let metadata = metadata(reader, kind, node);
+    // A policy's unknown fields are all reported, by its own decoder.
+    if kind != Kind::NetworkPolicy {
+        known::report_misspelt(reader, fields, &Path::ROOT, &known::OBJECT);
+    }
     match kind {
         Kind::Pod => {
             let pod = core::pod(reader, fields, metadata);
             keep(reader, mark, &mut objects.pods, pod);
         }
         Kind::Namespace => {
-            let namespace = core::namespace(reader, metadata);
+            let namespace = core::namespace(reader, fields, metadata);
             keep(reader, mark, &mut objects.namespaces, namespace);
         }
         Kind::Node => {
@@ -161,7 +187,7 @@ fn decode_kind(
             keep(reader, mark, &mut objects.nodes, node);
         }
         Kind::Service => {
-            let service = core::service(reader, fields, metadata);
+            let service = service::decode(reader, fields, metadata);
             keep(reader, mark, &mut objects.services, service);
         }
         Kind::NetworkPolicy => {
@@ -205,7 +231,9 @@ fn identify<'n>(
     }
     let wrong = if kind == "List" || known.is_some() && !may_own_same_kind(version) {
         Some("apiVersion")
-    } else if version == "networking.k8s.io/v1" && !NETWORKING_KINDS.contains(&listed) {
+    } else if version == "networking.k8s.io/v1" && !NETWORKING_KINDS.contains(&listed)
+        || is_misspelt_kind(kind, version)
+    {
         Some("kind")
     } else {
         None
@@ -221,6 +249,26 @@ fn identify<'n>(
     let message = format!("kind \"{kind}\" in version \"{version}\" is not read: no effect");
     reader.warn(id::UNKNOWN_KIND, position("kind"), &path, message);
     None
+}
+
+/// Is this kind almost one that the version has and that is read here?
+fn is_misspelt_kind(kind: &str, version: &str) -> bool {
+    let of_version = |known: &Kind| {
+        let mut versions = known.versions().iter();
+        versions.any(|known| known.eq_ignore_ascii_case(version))
+    };
+    let read: Vec<_> = Kind::ALL.into_iter().filter(of_version).collect();
+    let lists: Vec<_> = read
+        .iter()
+        .map(|kind| format!("{}List", kind.name()))
+        .collect();
+    let mut names: Vec<_> = read.iter().map(|kind| kind.name()).collect();
+    names.extend(lists.iter().map(String::as_str));
+    if version.eq_ignore_ascii_case("v1") {
+        names.push("List");
+    }
+    let listed = kind.strip_suffix("List").unwrap_or(kind);
+    !CORE_KINDS.contains(&listed) && nearest(kind, &names).is_some()
 }
 
 fn type_text<'n>(
@@ -407,7 +455,7 @@ fn metadata_field<'n>(
         }
         "initializers" => {}
         _ => {
-            let severity = kind.severity_of_unknown_fields();
+            let severity = kind.severity_of_unknown_metadata(&field.key);
             reader.unknown_field(severity, field, parent, METADATA_FIELDS);
         }
     }

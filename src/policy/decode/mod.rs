@@ -5,9 +5,11 @@
 //! stops at the first object it cannot decode, every problem of every object is reported.
 
 mod core;
+mod known;
 mod meta;
 mod network_policy;
 mod selector;
+mod service;
 pub mod words;
 
 use std::fmt::Display;
@@ -356,20 +358,36 @@ impl Reader<'_> {
     }
 }
 
-/// An integer of the core schema that fits 32 bits.
+/// A number without fraction, however it is written, that fits 32 bits.
 fn parse_integer(text: &str) -> Option<i32> {
-    if let Some(hex) = text.strip_prefix("0x") {
-        return i32::from_str_radix(hex, 16).ok();
+    let text = text.replace('_', "");
+    let (sign, unsigned) = match text.strip_prefix('-') {
+        Some(unsigned) => (-1, unsigned),
+        None => (1, text.strip_prefix('+').unwrap_or(&text)),
+    };
+    for (prefix, radix) in [("0x", 16), ("0o", 8), ("0b", 2)] {
+        if unsigned
+            .get(..2)
+            .is_some_and(|found| found.eq_ignore_ascii_case(prefix))
+        {
+            let magnitude = i64::from_str_radix(&unsigned[2..], radix).ok()?;
+            return i32::try_from(sign * magnitude).ok();
+        }
     }
-    if let Some(octal) = text.strip_prefix("0o") {
-        return i32::from_str_radix(octal, 8).ok();
+    if let Ok(magnitude) = unsigned.parse::<i64>() {
+        return i32::try_from(sign * magnitude).ok();
     }
-    text.parse().ok()
+    // `80.0` and `8e1` become 80 on their way through JSON.
+    let number: f64 = text.parse().ok()?;
+    let fits =
+        number.fract() == 0.0 && (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&number);
+    fits.then_some(number as i32)
 }
 
 fn is_octal_looking(text: &str) -> bool {
     let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
-    digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit())
+    let digit = |byte: u8| byte.is_ascii_digit() || byte == b'_';
+    digits.len() > 1 && digits.starts_with('0') && digits.bytes().all(digit)
 }
 
 /// The known name a misspelt one most likely means: at most two edits away, or equal but for case.
@@ -432,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn integers_are_those_of_yaml_and_json() {
+    fn integers_are_those_of_kubectl() {
         for (text, expected) in [
             ("80", Some(80)),
             ("-1", Some(-1)),
@@ -442,12 +460,22 @@ mod tests {
             ("0", Some(0)),
             ("2147483647", Some(i32::MAX)),
             ("2147483648", None),
-            ("80.0", None),
-            ("8e1", None),
+            ("-2147483648", Some(i32::MIN)),
+            ("99999999999999999999", None),
+            ("80.0", Some(80)),
+            ("80.5", None),
+            ("8e1", Some(80)),
+            ("8e-1", None),
+            ("1e10", None),
+            ("0b11", Some(3)),
+            ("-0x10", Some(-16)),
+            ("0xffffffffffffffffffff", None),
+            ("1_000", Some(1000)),
+            (".inf", None),
         ] {
             assert_eq!(parse_integer(text), expected, "{text}");
         }
-        assert!(is_octal_looking("080") && is_octal_looking("-01"));
+        assert!(is_octal_looking("080") && is_octal_looking("-01") && is_octal_looking("0_1"));
         assert!(!is_octal_looking("0") && !is_octal_looking("0x1"));
     }
 }

@@ -58,6 +58,9 @@ fn spec(reader: &mut Reader, field: &Field, policy: &mut NetworkPolicy) {
             _ => reader.unknown_field(Severity::Error, field, &path, &known),
         }
     }
+    if policy.pod_selector.position.is_none() {
+        policy.pod_selector.position = Some(field.key_position);
+    }
     // Absent and empty are the same: a policy is about ingress, and about egress when it has rules
     // for it (SetDefaults_NetworkPolicy).
     let types = types.unwrap_or([true, !policy.egress.is_empty()]);

@@ -35,7 +35,7 @@ impl Scenario {
             writeln!(
                 text,
                 "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n\
-                 metadata: {{name: p{number}, namespace: {namespace}}}\nspec: {spec}"
+                 metadata: {{name: p{number}, namespace: '{namespace}'}}\nspec: {spec}"
             )
             .unwrap();
         }
@@ -130,10 +130,10 @@ fn pods_of_all_namespaces() {
 #[test]
 fn namespaces_by_label_and_by_name() {
     for selector in [
-        "{matchLabels: {ns: y}}",
-        "{matchLabels: {kubernetes.io/metadata.name: y}}",
-        "{matchExpressions: [{key: ns, operator: In, values: [y]}]}",
-        "{matchExpressions: [{key: kubernetes.io/metadata.name, operator: In, values: [y]}]}",
+        "{matchLabels: {ns: 'y'}}",
+        "{matchLabels: {kubernetes.io/metadata.name: 'y'}}",
+        "{matchExpressions: [{key: ns, operator: In, values: ['y']}]}",
+        "{matchExpressions: [{key: kubernetes.io/metadata.name, operator: In, values: ['y']}]}",
     ] {
         let spec = format!(
             "{{podSelector: {{matchLabels: {{pod: a}}}}, \
@@ -148,7 +148,7 @@ fn namespaces_by_label_and_by_name() {
             "x",
             "{podSelector: {matchLabels: {pod: a}}, policyTypes: [Egress], \
              egress: [{to: [{namespaceSelector: {matchExpressions: \
-             [{key: kubernetes.io/metadata.name, operator: NotIn, values: [y]}]}}]}]}",
+             [{key: kubernetes.io/metadata.name, operator: NotIn, values: ['y']}]}}]}]}",
         )],
     )
     .expect("tcp/80", &[("x/a", "y/*", false)]);
@@ -190,7 +190,7 @@ fn pods_and_namespaces() {
         .expect("tcp/80", &[("x/*", "x/a", false), ("y/a", "x/a", false)]);
     let spec = from(
         "{matchLabels: {pod: a}}",
-        "{matchLabels: {kubernetes.io/metadata.name: y}}",
+        "{matchLabels: {kubernetes.io/metadata.name: 'y'}}",
     );
     for probe in ["tcp/80", "udp/80", "sctp/80"] {
         Scenario::new("x/a x/b y/a y/b z/a", &[("x", &spec)])
@@ -214,7 +214,7 @@ fn any_of_several_pod_selectors() {
 fn from_y_on(port: &str) -> String {
     format!(
         "{{podSelector: {{matchLabels: {{pod: a}}}}, ingress: [{{from: [\
-         {{namespaceSelector: {{matchLabels: {{ns: y}}}}}}], ports: [{port}]}}]}}"
+         {{namespaceSelector: {{matchLabels: {{ns: 'y'}}}}}}], ports: [{port}]}}]}}"
     )
 }
 
@@ -294,7 +294,7 @@ fn changed_labels() {
     let spec = "{podSelector: {matchLabels: {pod: a}}, ingress: [{from: [\
                 {namespaceSelector: {matchLabels: {ns2: updated}}}]}]}";
     Scenario::new(pods, &[("x", spec)]).expect("tcp/80", &[TO_A]);
-    let updated = cluster(pods).replace("labels: {ns: y}", "labels: {ns: y, ns2: updated}");
+    let updated = cluster(pods).replace("labels: {ns: 'y'}", "labels: {ns: 'y', ns2: updated}");
     Scenario::of(pods, updated, &[("x", spec)]).expect("tcp/80", &[TO_A, ("y/*", "x/a", true)]);
 
     let spec = "{podSelector: {matchLabels: {pod: a}}, ingress: [{from: [\
@@ -364,7 +364,7 @@ fn the_client_s_egress_counts_whatever_the_server_allows() {
         )
     };
     let to_y_a = "{podSelector: {matchLabels: {pod: a}}, policyTypes: [Egress], egress: [{to: [\
-                  {namespaceSelector: {matchLabels: {ns: y}}, \
+                  {namespaceSelector: {matchLabels: {ns: 'y'}}, \
                   podSelector: {matchLabels: {pod: a}}}]}]}";
     Scenario::new(
         "x/a y/a y/b",
@@ -458,7 +458,7 @@ fn every_shape_of_rule_agrees_with_the_twin() {
         "from: [{podSelector: {}}]",
         "from: [{podSelector: {matchLabels: {pod: b}}}]",
         "from: [{namespaceSelector: {}}]",
-        "from: [{namespaceSelector: {matchLabels: {ns: y}}}]",
+        "from: [{namespaceSelector: {matchLabels: {ns: 'y'}}}]",
         "from: [{namespaceSelector: {matchExpressions: [{key: ns, operator: DoesNotExist}]}}]",
         "from: [{namespaceSelector: {}, podSelector: {matchLabels: {pod: a}}}]",
         "from: [{ipBlock: {cidr: 10.25.0.0/24}}]",

@@ -221,8 +221,8 @@ fn namespaces_are_implied_and_always_have_their_name() {
 fn services_lead_to_their_pods() {
     let set = policy(
         "apiVersion: v1\nkind: Service\nmetadata: {namespace: b, name: svc}\nspec:\n  \
-         clusterIPs: [172.30.0.9, None]\n  selector: {app: web}\n  \
-         ports: [{port: 80, targetPort: http}, {port: 53, protocol: UDP}]\n---\n\
+         clusterIPs: [172.30.0.9]\n  selector: {app: web}\n  \
+         ports: [{name: h, port: 80, targetPort: http}, {name: d, port: 53, protocol: UDP}]\n---\n\
          apiVersion: v1\nkind: Pod\nmetadata: {namespace: b, name: web, labels: {app: web}}\n\
          status: {podIP: 10.0.0.1}\n---\n\
          apiVersion: v1\nkind: Pod\nmetadata: {namespace: c, name: web, labels: {app: web}}\n\

@@ -5,6 +5,7 @@ mod kubernetes;
 mod loading;
 mod property;
 mod scale;
+mod upstream;
 mod validation;
 mod worked;
 
@@ -60,7 +61,7 @@ pub fn cluster(pods: &str) -> String {
         let (namespace, name) = full_name.split_once('/').unwrap();
         if !namespaces.contains(&namespace) {
             namespaces.push(namespace);
-            let metadata = format!("{{name: {namespace}, labels: {{ns: {namespace}}}}}");
+            let metadata = format!("{{name: '{namespace}', labels: {{ns: '{namespace}'}}}}");
             writeln!(
                 text,
                 "---\n{{apiVersion: v1, kind: Namespace, metadata: {metadata}}}"
@@ -79,7 +80,7 @@ pub fn cluster(pods: &str) -> String {
         writeln!(
             text,
             "---\napiVersion: v1\nkind: Pod\n\
-             metadata: {{namespace: {namespace}, name: {name}, labels: {{pod: {name}}}}}\n\
+             metadata: {{namespace: '{namespace}', name: {name}, labels: {{pod: {name}}}}}\n\
              spec:\n  nodeName: node-{namespace}\n  containers:\n  - ports: [{}]\n\
              status: {{phase: Running, podIPs: [{{ip: {}}}, {{ip: {}}}]}}",
             ports.join(", "),

@@ -346,7 +346,7 @@ fn switches(choices: &mut Choices) -> Compatibility {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 1000,
+        cases: ProptestConfig::default().cases.max(1000),
         failure_persistence: None,
         ..ProptestConfig::default()
     })]

@@ -36,7 +36,7 @@ fn default_deny_ingress_closes_ingress_alone() {
 #[test]
 fn list_elements_are_alternatives() {
     let set = with(&[&format!(
-        "{{{A}, ingress: [{{from: [{{namespaceSelector: {{matchLabels: {{ns: y}}}}}}, \
+        "{{{A}, ingress: [{{from: [{{namespaceSelector: {{matchLabels: {{ns: 'y'}}}}}}, \
          {{podSelector: {{matchLabels: {{pod: b}}}}}}]}}]}}"
     )]);
     assert!(passes(&set, "y/c", "x/a", "tcp/80"));
@@ -47,7 +47,7 @@ fn list_elements_are_alternatives() {
 #[test]
 fn selectors_of_one_element_must_both_hold() {
     let set = with(&[&format!(
-        "{{{A}, ingress: [{{from: [{{namespaceSelector: {{matchLabels: {{ns: y}}}}, \
+        "{{{A}, ingress: [{{from: [{{namespaceSelector: {{matchLabels: {{ns: 'y'}}}}, \
          podSelector: {{matchLabels: {{pod: b}}}}}}]}}]}}"
     )]);
     assert!(passes(&set, "y/b", "x/a", "tcp/80"));
@@ -143,7 +143,7 @@ fn an_absent_label_is_not_in_any_set() {
     assert!(passes(&set, "y/a", "x/a", "tcp/80"));
     let set = with(&[&format!(
         "{{{A}, ingress: [{{from: [{{namespaceSelector: {{matchExpressions: \
-         [{{key: ns, operator: Exists}}, {{key: ns, operator: NotIn, values: [y]}}]}}}}]}}]}}"
+         [{{key: ns, operator: Exists}}, {{key: ns, operator: NotIn, values: ['y']}}]}}}}]}}]}}"
     )]);
     assert!(!passes(&set, "y/a", "x/a", "tcp/80"));
     assert!(passes(&set, "z/a", "x/a", "tcp/80"));
@@ -162,7 +162,7 @@ fn the_own_node_always_reaches_its_pods() {
 fn a_pod_on_the_hosts_network_is_its_node() {
     let host = |node: &str, ip: &str| {
         format!(
-            "---\napiVersion: v1\nkind: Pod\nmetadata: {{namespace: y, name: h, \
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{namespace: 'y', name: h, \
              labels: {{pod: h}}}}\nspec: {{hostNetwork: true, nodeName: {node}}}\n\
              status: {{podIP: {ip}}}\n"
         )
@@ -178,7 +178,7 @@ fn a_pod_on_the_hosts_network_is_its_node() {
     assert!(passes_in(&set, "y/h", "x/a", "tcp/80", Family::V4));
     // It is no subject: a policy that selects it does not isolate it.
     let deny = "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n\
-                metadata: {namespace: y, name: d}\nspec: {podSelector: {}}\n";
+                metadata: {namespace: 'y', name: d}\nspec: {podSelector: {}}\n";
     let set = policy(&format!("{text}{}{deny}", host("node-y", "192.168.0.2")));
     assert!(passes_in(&set, "z/a", "y/h", "tcp/80", Family::V4));
     assert!(!passes(&set, "z/a", "y/a", "tcp/80"));
@@ -230,13 +230,12 @@ fn other_protocols_need_a_rule_without_ports() {
 
 #[test]
 fn named_ports_are_resolved_at_each_destination() {
-    let other = "---\napiVersion: v1\nkind: Pod\nmetadata: {namespace: y, name: n}\n\
+    let other = "---\napiVersion: v1\nkind: Pod\nmetadata: {namespace: 'y', name: 'n'}\n\
                  spec: {containers: [{ports: [{name: serve-80-tcp, containerPort: 8080}]}]}\n\
                  status: {podIP: 10.99.0.1}\n";
     let egress = |to: &str| {
         let spec = format!(
-            "{{{A}, policyTypes: [Egress], \
-             egress: [{{to: [{to}], ports: [{{port: serve-80-tcp}}]}}]}}"
+            "{{{A}, policyTypes: [Egress], egress: [{{to: [{to}], ports: [{{port: serve-80-tcp}}]}}]}}"
         );
         policy(&format!("{}{other}", manifests(&[&spec])))
     };
@@ -259,7 +258,7 @@ fn named_ports_are_resolved_at_each_destination() {
         + other
         + &format!(
             "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n\
-         metadata: {{namespace: y, name: i}}\nspec: {spec}\n"
+         metadata: {{namespace: 'y', name: i}}\nspec: {spec}\n"
         );
     let set = policy(&text);
     assert!(passes_in(&set, "x/a", "y/n", "tcp/8080", Family::V4));
@@ -323,10 +322,9 @@ fn namespaces_are_isolated_by_annotation_under_the_old_profile() {
         cluster(PODS)
     );
     let annotated = text.replace(
-        "metadata: {name: x, labels: {ns: x}}",
-        "metadata: {name: x, labels: {ns: x}, annotations: \
-         {net.beta.kubernetes.io/network-policy: \
-         '{\"ingress\": {\"isolation\": \"DefaultDeny\"}}'}}",
+        "metadata: {name: 'x', labels: {ns: 'x'}}",
+        "metadata: {name: 'x', labels: {ns: 'x'}, annotations: \
+         {net.beta.kubernetes.io/network-policy: '{\"ingress\": {\"isolation\": \"DefaultDeny\"}}'}}",
     );
     assert_ne!(text, annotated);
     let mut compatibility = Compatibility::default();

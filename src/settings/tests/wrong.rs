@@ -67,6 +67,12 @@ const WRONG: &[(&str, (usize, usize), &str)] = &[
         "`port[1].vlans[1]` is 4095; it must be a whole number from 1 to 4094",
     ),
     (
+        "vlans = [7]\n[forwarding]\nmode = 'routed'",
+        (9, 8),
+        "`forwarding.mode` is \"routed\" while port \"b\" has vlans; it must be \"transparent\", or no \
+         port may have vlans",
+    ),
+    (
         "[forwarding]\nmode = 'transparent'\npairs = [['a', 'c']]",
         (9, 9),
         "`forwarding.pairs` is \"c\", no port's name; it must be \"a\" or \"b\"",
