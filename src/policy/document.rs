@@ -1,8 +1,9 @@
 //! Text into trees that know the place of every key and value.
 //!
-//! Scalars mean what they mean to `kubectl`, whose parser mixes YAML 1.1 and 1.2: `yes`, `on` and `y`
-//! are booleans, `0b11` and `1_000` numbers, but `12:30` is a string. JSON is part of it. Anchors, aliases and merge keys (`<<`) are resolved here, within a
-//! budget. A document that is broken does not hide the findings of the others.
+//! Scalars mean what they mean to `kubectl`, whose parser mixes YAML 1.1 and 1.2: `yes`, `on` and
+//! `y` are booleans, `0b11` and `1_000` numbers, but `12:30` is a string. JSON is part of it.
+//! Anchors, aliases and merge keys (`<<`) are resolved here, within a budget. A document that is
+//! broken does not hide the findings of the others.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -466,9 +467,10 @@ fn position(marker: &granit_parser::Marker) -> Position {
     }
 }
 
-/// What a plain scalar is to `sigs.k8s.io/yaml` (`resolve.go` of its YAML parser): YAML 1.1, but for
-/// sexagesimal numbers and dates, which are strings. The letters `y` and `n`, which that parser takes
-/// for booleans, are strings here, as in nearly every other YAML tool: a namespace may be called `y`.
+/// What a plain scalar is to `sigs.k8s.io/yaml` (`resolve.go` of its YAML parser): YAML 1.1, but
+/// for sexagesimal numbers and dates, which are strings. The letters `y` and `n`, which that parser
+/// takes for booleans, are strings here, as in nearly every other YAML tool: a namespace may be
+/// called `y`.
 fn resolve_plain(text: Cow<'_, str>) -> Value {
     match &*text {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
@@ -528,8 +530,8 @@ fn is_decimal(unsigned: &str) -> bool {
         }
 }
 
-/// Where the `|` or `>` of a block scalar stands whose content begins at `content`: on the last line
-/// before it that is not empty.
+/// Where the `|` or `>` of a block scalar stands whose content begins at `content`: on the last
+/// line before it that is not empty.
 fn block_header(lines: &[&str], content: Position) -> Option<Position> {
     let before = lines.get(..(content.line as usize).saturating_sub(1).min(lines.len()))?;
     let (number, line) = before
