@@ -114,7 +114,12 @@ pub fn flat_rules(profile: Profile, count: usize, family: Family, seed: u64) -> 
     let mut rules = RuleSet::new();
     for _ in 1..count {
         let source = prefix(&mut rules, random, family, &networks, mix.source_any);
-        let destination = prefix(&mut rules, random, family, &networks, mix.destination_any);
+        // Few rules leave both ends open: they would make the rest pointless.
+        let destination_any = match source {
+            AddressMatch::Any => 1,
+            AddressMatch::Set(_) => mix.destination_any,
+        };
+        let destination = prefix(&mut rules, random, family, &networks, destination_any);
         let numbers = [protocol::TCP, protocol::TCP, protocol::UDP, protocol::ICMP];
         let protocol = if random.percent(mix.protocol_any) {
             ProtocolMatch::Any

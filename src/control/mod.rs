@@ -6,6 +6,8 @@ pub mod cases;
 pub mod client;
 pub mod compatibility;
 pub mod decide;
+pub mod detach;
+pub mod doctor;
 pub mod explain;
 pub mod judge;
 pub mod logging;

@@ -5,7 +5,6 @@
 //! the policy in force as it is.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::decide::{Decider, DeciderError};
 use super::rule_slots::{RuleSlots, RuleTotals, SlotsExhausted};

@@ -107,7 +107,6 @@ impl Reloader {
     }
 
     /// The files once they have come to rest; `None` when the watch finds nothing new.
-    #[expect(clippy::type_complexity, reason = "a pair, used once")]
     fn read_settled(
         &self,
         cause: ReloadCause,

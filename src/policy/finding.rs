@@ -45,8 +45,8 @@ ids! {
     DUPLICATE_ADDRESS = "duplicate-address",
     /// An object of a kind that is not read.
     UNKNOWN_KIND = "unknown-kind",
-    /// An empty item of a list of rules or ports, which allows everything.
-    NULL_ITEM = "null-item",
+    /// A value left out that allows everything: an item, peers, ports, a selector.
+    NULL_VALUE = "null-value",
     /// A block of addresses has bits behind its prefix.
     CIDR_HOST_BITS = "cidr-host-bits",
     /// Rules of a direction the policy is not about.

@@ -25,8 +25,9 @@ use super::limits::{CompileError, Limit, Limits};
 use super::local_field::LocalField;
 use super::normalise::{NormalFamily, NormalRule};
 
-/// Forks on one way from the root to a decision. A lookup keeps as many places to come back to.
-pub(super) const FORKS_MAX: usize = 8;
+/// Forks a lookup meets at most: it searches one place more than that, and keeps no more than that
+/// in mind to come back to.
+pub(super) const FORKS_MAX: u32 = 8;
 
 /// Lists up to this length are pruned rule against rule.
 const PRUNED_LENGTH_MAX: usize = 48;
@@ -62,10 +63,8 @@ pub(super) enum Node {
 pub(super) struct BuiltTree {
     /// Children stand before their parents.
     pub(super) nodes: Vec<Node>,
-    /// By node: the strongest rule below it.
-    pub(super) strongest: Vec<u32>,
-    /// By node: most forks on any way down from it, itself included.
-    pub(super) forks: Vec<u8>,
+    /// By node.
+    pub(super) below: Vec<Below>,
     pub(super) root: Child,
 }
 
@@ -75,19 +74,77 @@ impl BuiltTree {
         match child {
             Child::Nothing => u32::MAX,
             Child::Decision(rule) => rule,
-            Child::Node(node) => self.strongest[node as usize],
+            Child::Node(node) => self.below[node as usize].strongest,
         }
     }
 
-    fn forks(&self, child: Child) -> u8 {
+    /// What a lookup may meet at a child and below it.
+    pub(super) fn worst(&self, child: Child) -> Worst {
         match child {
-            Child::Node(node) => self.forks[node as usize],
-            _ => 0,
+            Child::Nothing | Child::Decision(_) => Worst::default(),
+            Child::Node(node) => self.below[node as usize].worst,
+        }
+    }
+
+    fn worst_of(&self, node: &Node) -> Worst {
+        let mut worst = match node {
+            Node::Test { children, .. } => children
+                .iter()
+                .map(|&(_, child)| self.worst(child))
+                .fold(Worst::default(), Worst::either),
+            Node::Fork { first, second } => {
+                let mut worst = self.worst(*first).both(self.worst(*second));
+                worst.forks += 1;
+                worst
+            }
+            Node::Leaf { rules, .. } => Worst {
+                tested: rules.len() as u32,
+                ..Worst::default()
+            },
+        };
+        worst.depth += 1;
+        worst
+    }
+}
+
+/// Facts of a node and all below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Below {
+    /// The strongest rule.
+    pub(super) strongest: u32,
+    pub(super) worst: Worst,
+}
+
+/// Most a lookup can meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Worst {
+    /// Nodes visited.
+    pub(super) depth: u32,
+    /// Forks among them.
+    pub(super) forks: u32,
+    /// Rules tested one by one.
+    pub(super) tested: u32,
+}
+
+impl Worst {
+    fn either(self, other: Worst) -> Worst {
+        Worst {
+            depth: self.depth.max(other.depth),
+            forks: self.forks.max(other.forks),
+            tested: self.tested.max(other.tested),
+        }
+    }
+
+    fn both(self, other: Worst) -> Worst {
+        Worst {
+            depth: self.depth + other.depth,
+            forks: self.forks + other.forks,
+            tested: self.tested + other.tested,
         }
     }
 }
 
-/// Builds the tree of one family; `used` counts nodes and copies over both families.
+/// Builds the tree of one family; `used` counts over both families.
 pub(super) fn build(
     normal: &NormalFamily,
     classes: &Classes,
@@ -101,15 +158,14 @@ pub(super) fn build(
         used,
         tree: BuiltTree {
             nodes: Vec::new(),
-            strongest: Vec::new(),
-            forks: Vec::new(),
+            below: Vec::new(),
             root: Child::Nothing,
         },
         known: HashMap::new(),
     };
     let all = (0..normal.rules.len() as u32).collect();
     let open = Field::ALL.into_iter().fold(FieldSet::EMPTY, FieldSet::with);
-    builder.tree.root = builder.place(all, open, Room::default())?;
+    builder.tree.root = builder.place(all, open, Room::new(limits))?;
     Ok(builder.tree)
 }
 
@@ -117,7 +173,8 @@ pub(super) fn build(
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Used {
     nodes: u64,
-    copies: u64,
+    entries: u64,
+    work: u64,
 }
 
 pub(super) struct Builder<'a> {
@@ -141,7 +198,7 @@ impl Builder<'_> {
         open: FieldSet,
         room: Room,
     ) -> Result<Child, CompileError> {
-        let open = self.prune(&mut list, open);
+        let open = self.prune(&mut list, open)?;
         let Some(&first) = list.first() else {
             return Ok(Child::Nothing);
         };
@@ -149,22 +206,44 @@ impl Builder<'_> {
             return Ok(Child::Decision(first));
         }
         let place = (list, open);
-        // A node known from a way with fewer forks may have more below it than may follow here.
+        // A node known from a place with more room may cost a lookup more than it may cost here.
         if let Some(&known) = self.known.get(&place)
-            && usize::from(self.tree.forks(known)) <= room.forks
+            && room.allows(self.tree.worst(known))
         {
             return Ok(known);
         }
-        self.count_copies(place.0.len(), first)?;
-        let node = match self.choose(&place.0, open, room) {
+        self.count_entries(place.0.len(), first)?;
+        let node = match self.choose(&place.0, open, room)? {
+            Choice::Decide { field } => {
+                let local = self.local(&place.0, field)?;
+                let children = local
+                    .decisions()
+                    .into_iter()
+                    .map(|(class, rule)| (class, rule.map_or(Child::Nothing, Child::Decision)));
+                Node::Test {
+                    field,
+                    children: children.collect(),
+                }
+            }
             Choice::Leaf => Node::Leaf {
                 rules: place.0.clone(),
                 open,
             },
-            Choice::Test { field, room } => self.test(&place.0, open, field, room)?,
-            Choice::Fork { narrow, wide, room } => {
-                let narrow = self.place(narrow, open, room)?;
-                let wide = self.place(wide, open, room)?;
+            Choice::Test { field, room } => {
+                let children = self.test(&place.0, open, field, room)?;
+                if let &[(_, only)] = children.as_slice() {
+                    self.known.insert(place, only);
+                    return Ok(only);
+                }
+                Node::Test { field, children }
+            }
+            Choice::Fork {
+                narrow,
+                wide,
+                rooms,
+            } => {
+                let narrow = self.place(narrow, open, rooms.0)?;
+                let wide = self.place(wide, open, rooms.1)?;
                 let narrow_first = self.tree.strongest(narrow) < self.tree.strongest(wide);
                 let (first, second) = if narrow_first {
                     (narrow, wide)
@@ -174,6 +253,9 @@ impl Builder<'_> {
                 Node::Fork { first, second }
             }
         };
+        if let Node::Test { children, .. } = &node {
+            self.count_entries(children.len(), first)?;
+        }
         let child = self.add(node, first)?;
         self.known.insert(place, child);
         Ok(child)
@@ -181,8 +263,12 @@ impl Builder<'_> {
 
     /// Shortens the list and gives the fields that are really open: those some rule left has a
     /// condition on.
-    fn prune(&self, list: &mut Vec<u32>, open: FieldSet) -> FieldSet {
-        let constrained = |rule: u32| self.rule(rule).constrained().intersection(open);
+    fn prune(&mut self, list: &mut Vec<u32>, open: FieldSet) -> Result<FieldSet, CompileError> {
+        let mut work = list.len() as u64;
+        let constrained = |rule: u32| {
+            let rule = &self.normal.rules[rule as usize];
+            rule.constrained().intersection(open)
+        };
         if let Some(end) = list.iter().position(|&rule| constrained(rule).is_empty()) {
             list.truncate(end + 1);
         }
@@ -190,19 +276,22 @@ impl Builder<'_> {
             let mut kept = 0;
             for next in 0..list.len() {
                 let rule = list[next];
-                if !list[..kept]
-                    .iter()
-                    .any(|&other| self.covers(other, rule, open))
-                {
+                let covering = |&other: &u32| self.covers(other, rule, open);
+                work += kept as u64;
+                if !list[..kept].iter().any(covering) {
                     list[kept] = rule;
                     kept += 1;
                 }
             }
             list.truncate(kept);
         }
-        list.iter().fold(FieldSet::EMPTY, |fields, &rule| {
+        let open = list.iter().fold(FieldSet::EMPTY, |fields, &rule| {
             fields.union(constrained(rule))
-        })
+        });
+        if let Some(&first) = list.first() {
+            self.count_work(work, first)?;
+        }
+        Ok(open)
     }
 
     fn covers(&self, outer: u32, inner: u32, open: FieldSet) -> bool {
@@ -212,20 +301,21 @@ impl Builder<'_> {
         })
     }
 
-    /// Builds the test of one field and everything below it.
+    /// Builds everything below the test of a field: the test's children.
     fn test(
         &mut self,
         list: &[u32],
         open: FieldSet,
         field: Field,
         room: Room,
-    ) -> Result<Node, CompileError> {
+    ) -> Result<Vec<(u32, Child)>, CompileError> {
         let below = open.without(field);
-        let local = LocalField::of(self, list, field);
-        let copies_left = u64::from(self.limits.copies_max) - self.used.copies;
-        let groups = match local.groups(copies_left) {
+        let local = self.local(list, field)?;
+        let entries_max = u64::from(self.limits.entries_max);
+        let entries_left = entries_max - self.used.entries;
+        let groups = match local.groups(entries_left) {
             Some(groups) => groups,
-            None => return Err(self.exceeded(Limit::Copies, self.limits.copies_max, list[0])),
+            None => return Err(self.exceeded(Limit::Entries, entries_max, list[0])),
         };
         let mut places: Vec<Option<Child>> = vec![None; groups.holding.len()];
         let mut children: Vec<(u32, Child)> = Vec::new();
@@ -242,44 +332,49 @@ impl Builder<'_> {
                 children.push((first, child));
             }
         }
-        Ok(Node::Test { field, children })
+        Ok(children)
     }
 
     fn add(&mut self, node: Node, strongest: u32) -> Result<Child, CompileError> {
         self.used.nodes += 1;
         if self.used.nodes > self.limits.nodes_max.into() {
-            return Err(self.exceeded(Limit::Nodes, self.limits.nodes_max, strongest));
+            return Err(self.exceeded(Limit::Nodes, self.limits.nodes_max.into(), strongest));
         }
-        let forks = match &node {
-            Node::Test { children, .. } => {
-                let below = children.iter().map(|&(_, child)| self.tree.forks(child));
-                below.max().unwrap_or(0)
-            }
-            Node::Fork { first, second } => {
-                1 + self.tree.forks(*first).max(self.tree.forks(*second))
-            }
-            Node::Leaf { .. } => 0,
-        };
-        self.tree.forks.push(forks);
+        let worst = self.tree.worst_of(&node);
         self.tree.nodes.push(node);
-        self.tree.strongest.push(strongest);
+        self.tree.below.push(Below { strongest, worst });
         Ok(Child::Node(self.tree.nodes.len() as u32 - 1))
     }
 
-    fn count_copies(&mut self, copies: usize, rule: u32) -> Result<(), CompileError> {
-        self.used.copies += copies as u64;
-        if self.used.copies > self.limits.copies_max.into() {
-            return Err(self.exceeded(Limit::Copies, self.limits.copies_max, rule));
+    fn count_entries(&mut self, entries: usize, rule: u32) -> Result<(), CompileError> {
+        self.used.entries += entries as u64;
+        if self.used.entries > self.limits.entries_max.into() {
+            return Err(self.exceeded(Limit::Entries, self.limits.entries_max.into(), rule));
+        }
+        Ok(())
+    }
+
+    /// One field of a list of rules.
+    pub(super) fn local(&mut self, list: &[u32], field: Field) -> Result<LocalField, CompileError> {
+        let local = LocalField::of(self, list, field);
+        self.count_work(local.size() as u64, list[0])?;
+        Ok(local)
+    }
+
+    fn count_work(&mut self, work: u64, rule: u32) -> Result<(), CompileError> {
+        self.used.work += work;
+        if self.used.work > self.limits.work_max {
+            return Err(self.exceeded(Limit::Work, self.limits.work_max, rule));
         }
         Ok(())
     }
 
     /// One more than allowed is what the compilation needed when it stopped.
-    fn exceeded(&self, limit: Limit, allowed: u32, rule: u32) -> CompileError {
+    fn exceeded(&self, limit: Limit, allowed: u64, rule: u32) -> CompileError {
         CompileError::LimitExceeded {
             limit,
-            allowed: allowed.into(),
-            needed: u64::from(allowed) + 1,
+            allowed,
+            needed: allowed.saturating_add(1),
             rule: self.rule(rule).index,
         }
     }

@@ -9,13 +9,14 @@
 
 use std::fmt::Debug;
 
+use super::key_classes::KeyClasses;
+use super::walk::Lanes;
+
 /// An address as a number: `u32` for IPv4, `u128` for IPv6.
 pub(super) trait Value: Copy + Ord + Debug + Send + Sync {
     /// From the number in the low bits.
     fn from_bits(bits: u128) -> Self;
-    /// The number.
-    fn to_bits(self) -> u128;
-    /// `min((self - first) >> shift, limit)`, for `self >= first`.
+    /// `min((self - first) >> shift, limit)`; anything up to the limit when `self < first`.
     fn bucket(self, first: Self, shift: u8, limit: u32) -> u32;
 }
 
@@ -23,11 +24,6 @@ impl Value for u32 {
     #[inline]
     fn from_bits(bits: u128) -> Self {
         bits as u32
-    }
-
-    #[inline]
-    fn to_bits(self) -> u128 {
-        self.into()
     }
 
     #[inline]
@@ -40,11 +36,6 @@ impl Value for u128 {
     #[inline]
     fn from_bits(bits: u128) -> Self {
         bits
-    }
-
-    #[inline]
-    fn to_bits(self) -> u128 {
-        self
     }
 
     #[inline]
@@ -113,26 +104,69 @@ impl<V: Value> IntervalIndex<V> {
     #[inline]
     pub(super) fn class(&self, value: V) -> u32 {
         let mut at = self.root;
-        loop {
-            let number = at & !KIND;
-            match at & KIND {
-                CLASS => return number,
-                BUCKETS => {
-                    let node = &self.buckets[number as usize];
-                    let bucket = if value < node.first {
-                        0
-                    } else {
-                        value.bucket(node.first, node.shift, node.buckets) + 1
-                    };
-                    at = self.entries[(node.begin + bucket) as usize];
-                }
-                _ => {
-                    let node = &self.lists[number as usize];
-                    let passed = node.points.iter().filter(|&&point| point <= value).count();
-                    return node.classes[passed];
-                }
-            }
+        while at & KIND == BUCKETS {
+            at = self.bucket(at, value);
         }
+        match at & KIND {
+            LIST => self.list(at, value),
+            _ => at,
+        }
+    }
+
+    /// Looks the values of many lanes up: `values(lane)` gives the value, the class is written to
+    /// `classes[lane][slot]`.
+    ///
+    /// All take a step before any takes the next, and which lanes need one is noted without a
+    /// branch: how deep an address stands cannot be predicted.
+    #[inline]
+    pub(super) fn classes(
+        &self,
+        lanes: &Lanes,
+        values: impl Fn(usize) -> V,
+        classes: &mut [KeyClasses],
+        slot: usize,
+    ) {
+        let mut in_lists = Lanes::default();
+        let mut in_buckets = lanes.clone();
+        for lane in lanes.iter() {
+            classes[lane][slot] = self.root;
+            in_lists.push_if(lane, self.root & KIND == LIST);
+        }
+        if self.root & KIND != BUCKETS {
+            in_buckets = Lanes::default();
+        }
+        while !in_buckets.is_empty() {
+            let mut deeper = Lanes::default();
+            for lane in in_buckets.iter() {
+                let entry = self.bucket(classes[lane][slot], values(lane));
+                classes[lane][slot] = entry;
+                deeper.push_if(lane, entry & KIND == BUCKETS);
+                in_lists.push_if(lane, entry & KIND == LIST);
+            }
+            in_buckets = deeper;
+        }
+        for lane in in_lists.iter() {
+            classes[lane][slot] = self.list(classes[lane][slot], values(lane));
+        }
+    }
+
+    #[inline]
+    fn bucket(&self, at: Entry, value: V) -> Entry {
+        let node = &self.buckets[(at & !KIND) as usize];
+        let bucket = value.bucket(node.first, node.shift, node.buckets) + 1;
+        let bucket = if value < node.first { 0 } else { bucket };
+        self.entries[(node.begin + bucket) as usize]
+    }
+
+    #[inline]
+    fn list(&self, at: Entry, value: V) -> u32 {
+        let node = &self.lists[(at & !KIND) as usize];
+        let passed: u32 = node
+            .points
+            .iter()
+            .map(|&point| u32::from(point <= value))
+            .sum();
+        node.classes[passed as usize % node.classes.len()]
     }
 
     /// Memory in bytes.

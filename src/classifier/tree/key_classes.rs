@@ -4,6 +4,7 @@ use super::classes::{Classes, FieldClasses};
 use super::field::{FIELDS, Field};
 use super::interval_index::{IntervalIndex, Value};
 use super::page_table::PageTable;
+use super::walk::Lanes;
 use crate::wire::FlowKey;
 
 /// The class of each field of a key, by field; eight, for half a cache line and cheap indexing.
@@ -15,6 +16,17 @@ pub(super) struct ClassTables<V> {
     pub(super) addresses: [Option<IntervalIndex<V>>; 2],
     pub(super) numbers: [Option<PageTable>; FIELDS - 2],
 }
+
+/// Reads a small number out of a key.
+type ReadNumber = fn(&FlowKey) -> u16;
+
+/// The fields that are small numbers, and where a key has them.
+const NUMBERS: [(Field, ReadNumber); FIELDS - 2] = [
+    (Field::Protocol, |key| key.protocol as u16),
+    (Field::SourcePort, |key| key.source_port),
+    (Field::DestinationPort, |key| key.destination_port),
+    (Field::Zone, |key| key.zone),
+];
 
 impl<V: Value> ClassTables<V> {
     pub(super) fn new(classes: &Classes) -> Self {
@@ -39,42 +51,44 @@ impl<V: Value> ClassTables<V> {
     /// The classes of one key.
     #[inline]
     pub(super) fn classes(&self, key: &FlowKey) -> KeyClasses {
-        let mut classes = [KeyClasses::default()];
-        self.classes_batch(std::slice::from_ref(key), [0].into_iter(), &mut classes);
-        classes[0]
+        let mut classes = KeyClasses::default();
+        let addresses = [
+            (Field::Source, key.source),
+            (Field::Destination, key.destination),
+        ];
+        for (table, (field, address)) in self.addresses.iter().zip(addresses) {
+            if let Some(table) = table {
+                classes[field as usize] = table.class(V::from_bits(address.to_bits()));
+            }
+        }
+        for (table, (field, number)) in self.numbers.iter().zip(NUMBERS) {
+            if let Some(table) = table {
+                classes[field as usize] = table.class(number(key));
+            }
+        }
+        classes
     }
 
     /// Writes the classes of `keys[lane]` to `classes[lane]`, for each lane; field by field, so
     /// that the look-ups of different keys, which do not wait for each other, stand side by side.
-    #[inline]
     pub(super) fn classes_batch(
         &self,
         keys: &[FlowKey],
-        lanes: impl Iterator<Item = usize> + Clone,
+        lanes: &Lanes,
         classes: &mut [KeyClasses],
     ) {
         let value = |address: crate::wire::Address| V::from_bits(address.to_bits());
         if let Some(table) = &self.addresses[0] {
-            for lane in lanes.clone() {
-                let class = table.class(value(keys[lane].source));
-                classes[lane][Field::Source as usize] = class;
-            }
+            let source = |lane: usize| value(keys[lane].source);
+            table.classes(lanes, source, classes, Field::Source as usize);
         }
         if let Some(table) = &self.addresses[1] {
-            for lane in lanes.clone() {
-                let class = table.class(value(keys[lane].destination));
-                classes[lane][Field::Destination as usize] = class;
-            }
+            let destination = |lane: usize| value(keys[lane].destination);
+            table.classes(lanes, destination, classes, Field::Destination as usize);
         }
-        let numbers: [(Field, fn(&FlowKey) -> u16); FIELDS - 2] = [
-            (Field::Protocol, |key| key.protocol.into()),
-            (Field::SourcePort, |key| key.source_port),
-            (Field::DestinationPort, |key| key.destination_port),
-            (Field::Zone, |key| key.zone),
-        ];
-        for (table, (field, number)) in self.numbers.iter().zip(numbers) {
+        for (table, (field, number)) in self.numbers.iter().zip(NUMBERS) {
             if let Some(table) = table {
-                for lane in lanes.clone() {
+                for lane in lanes.iter() {
                     classes[lane][field as usize] = table.class(number(&keys[lane]));
                 }
             }

@@ -9,23 +9,27 @@ pub struct Limits {
     pub rules_max: u32,
     /// Nodes of the decision trees of both families together.
     pub nodes_max: u32,
-    /// Rule references in the rule lists of all nodes together: bounds the time and the memory a
-    /// compilation takes.
-    pub copies_max: u32,
+    /// Rules in the lists and children of all nodes together: bounds the memory a compilation
+    /// takes, some dozen bytes each.
+    pub entries_max: u32,
+    /// Rules, pairs of rules and edges of conditions looked at: bounds the time a compilation
+    /// takes, in a way that is the same on every machine.
+    pub work_max: u64,
     /// Bytes of the finished tree; never more than 2 GiB.
     pub bytes_max: u64,
     /// Memberships of classes in conditions, per family and field. Only many wide conditions that
-    /// overlap each other come near. Never more than 2^28.
+    /// overlap each other come near. Less than 2^28.
     pub memberships_max: u32,
-    /// Rules a leaf may hold, and a lookup therefore tests one by one, where splitting further
-    /// would copy too much.
-    pub leaf_rules_max: u32,
+    /// Rules any lookup tests one by one, over all leaves it visits. Where splitting a list would
+    /// copy too much, the list becomes a leaf as long as this allows it; past it, copying goes on
+    /// until another limit ends it.
+    pub rules_tested_max: u32,
 }
 
 impl Limits {
     /// Class numbers are packed into 28 bits.
     pub(super) fn memberships(&self) -> u64 {
-        u64::from(self.memberships_max).min(1 << 28)
+        u64::from(self.memberships_max).min((1 << 28) - 1)
     }
 
     /// Refuses a set of too many rules. Rule positions are packed into 29 bits.
@@ -68,10 +72,11 @@ impl Default for Limits {
         Limits {
             rules_max: 1_000_000,
             nodes_max: 4_000_000,
-            copies_max: 64_000_000,
-            bytes_max: 1 << 30,
-            memberships_max: 32_000_000,
-            leaf_rules_max: 256,
+            entries_max: 16_000_000,
+            work_max: 100_000_000,
+            bytes_max: 512 << 20,
+            memberships_max: 16_000_000,
+            rules_tested_max: 512,
         }
     }
 }
@@ -83,8 +88,10 @@ pub enum Limit {
     Rules,
     /// [`Limits::nodes_max`].
     Nodes,
-    /// [`Limits::copies_max`].
-    Copies,
+    /// [`Limits::entries_max`].
+    Entries,
+    /// [`Limits::work_max`].
+    Work,
     /// [`Limits::bytes_max`].
     Bytes,
     /// [`Limits::memberships_max`].
@@ -97,7 +104,8 @@ impl fmt::Display for Limit {
         f.write_str(match self {
             Limit::Rules => "rules_max",
             Limit::Nodes => "nodes_max",
-            Limit::Copies => "copies_max",
+            Limit::Entries => "entries_max",
+            Limit::Work => "work_max",
             Limit::Bytes => "bytes_max",
             Limit::Memberships => "memberships_max",
         })

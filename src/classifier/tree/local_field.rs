@@ -1,6 +1,6 @@
 //! One field as a short list of rules sees it: which classes differ for them, and in what.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 
 use super::build::Builder;
@@ -67,6 +67,11 @@ impl LocalField {
             conditions,
             edges,
         }
+    }
+
+    /// How many rules and edges it holds.
+    pub(super) fn size(&self) -> usize {
+        self.rules.len() + self.edges.len()
     }
 
     /// Counts groups and copies without making them.
@@ -191,6 +196,32 @@ impl LocalField {
             }
         }
         Some(groups)
+    }
+
+    /// First class of each run of classes and the strongest rule that holds it; neighbours differ.
+    pub(super) fn decisions(&self) -> Vec<(u32, Option<u32>)> {
+        let mut decisions: Vec<(u32, Option<u32>)> = Vec::new();
+        let mut add = |class, rule| {
+            if decisions.last().is_none_or(|last| last.1 != rule) {
+                decisions.push((class, rule));
+            }
+        };
+        let any = self.rules[..self.any].first().copied();
+        let strongest = |id: u32| self.rules[self.conditions[id as usize].start];
+        if self.edges.first().is_none_or(|edge| edge.0 > 0) {
+            add(0, any);
+        }
+        let mut active: BTreeSet<u32> = any.into_iter().collect();
+        for same in self.edges.chunk_by(|one, other| one.0 == other.0) {
+            for &(_, id) in same {
+                let rule = strongest(id);
+                if !active.remove(&rule) {
+                    active.insert(rule);
+                }
+            }
+            add(same[0].0, active.first().copied());
+        }
+        decisions
     }
 
     /// The rules of a group, strongest first.

@@ -3,6 +3,7 @@
 mod build;
 mod choose;
 mod classes;
+mod dump;
 mod field;
 mod interval_index;
 mod key_classes;
@@ -17,15 +18,18 @@ mod statistics;
 mod walk;
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests;
 
+pub use dump::Step;
 pub use limits::{CompileError, Limit, Limits};
 pub use statistics::Statistics;
 
 use self::build::{BuiltTree, Used};
 use self::classes::Classes;
 use self::key_classes::ClassTables;
-use self::normalise::Normal;
+use self::normalise::{Normal, NormalRule};
 use self::shadow::Shadowed;
 use self::walk::{FamilyTree, LANES};
 use super::{Classify, RuleIndex, RuleSet};
@@ -82,6 +86,8 @@ impl Classify for Tree {
 /// A compilation with what each of its steps made.
 #[derive(Debug, Clone)]
 pub struct Compilation {
+    /// The rules by family as they were before any was taken out.
+    rules_before: [Vec<NormalRule>; 2],
     normal: Normal,
     shadowed: Shadowed,
     classes: [Classes; 2],
@@ -97,6 +103,7 @@ impl Compilation {
     pub fn run(rules: &RuleSet, limits: &Limits) -> Result<Self, CompileError> {
         limits.check_rules(rules)?;
         let mut normal = normalise::normalise(rules);
+        let rules_before = normal.each_ref().map(|family| family.rules.clone());
         let shadowed = {
             let classes = both(|f| classes::classes(&normal[f], limits))?;
             shadow::remove_shadowed(&mut normal, &classes)
@@ -132,6 +139,7 @@ impl Compilation {
             statistics,
         };
         Ok(Compilation {
+            rules_before,
             normal,
             shadowed,
             classes,

@@ -7,7 +7,10 @@ use super::classes::Classes;
 use super::field::{Field, FieldSet};
 use super::limits::{CompileError, Limit, Limits};
 use super::normalise::{ConditionId, NormalFamily};
-use super::packed::{Kind, MANY_RUNS, NO_RULE, NUMBER_BITS, PackedTree, Place};
+use super::packed::{
+    BOUNDARY_STEP, COUNTED_BOUNDARIES_MAX, Kind, LEAF_ROWS, MANY_RUNS, NO_CLASS, NO_RULE,
+    NUMBER_BITS, PackedTree, Place,
+};
 use crate::classifier::RuleIndex;
 
 /// A table may be this many times as long as the list of boundaries it replaces.
@@ -136,7 +139,7 @@ impl Packer<'_> {
                 limit: Limit::Bytes,
                 allowed,
                 needed,
-                rule: self.index(self.built.strongest[node as usize]),
+                rule: self.index(self.built.below[node as usize].strongest),
             });
         }
         self.places[node as usize] = Place::new(kind, self.next as u32);
@@ -166,17 +169,36 @@ impl Packer<'_> {
         match node {
             Node::Test { children, .. } => match test_form(children) {
                 TestForm::Dense { span, .. } => (Kind::Dense, 3 + span as usize + 2),
-                TestForm::Sparse => (Kind::Sparse, 2 + 2 * children.len() - 1),
+                TestForm::Sparse => {
+                    let boundaries = padded_boundaries(children.len() - 1);
+                    (Kind::Sparse, 2 + boundaries + children.len())
+                }
             },
             Node::Fork { .. } => (Kind::Fork, 3),
             Node::Leaf { rules, open } => {
-                let tests = rules.iter().map(|&rule| self.tests(rule, *open).len());
-                (
-                    Kind::Leaf,
-                    1 + tests.map(|tests| 1 + 2 * tests).sum::<usize>(),
-                )
+                let groups = rules.len().div_ceil(LEAF_ROWS);
+                let with_rows = |fields: usize| 1 + fields + groups * LEAF_ROWS * (1 + 2 * fields);
+                match open.iter().count() {
+                    1 if self.single_runs(rules, *open) => (Kind::Leaf1, with_rows(1)),
+                    2 if self.single_runs(rules, *open) => (Kind::Leaf2, with_rows(2)),
+                    _ => {
+                        let tests = rules.iter().map(|&rule| self.tests(rule, *open).len());
+                        let words = tests.map(|tests| 1 + 2 * tests).sum::<usize>();
+                        (Kind::Leaf, 1 + words)
+                    }
+                }
             }
         }
+    }
+
+    /// Is every test of the leaf one run of classes?
+    fn single_runs(&self, rules: &[u32], open: FieldSet) -> bool {
+        rules.iter().all(|&rule| {
+            open.iter().all(|field| {
+                let condition = self.normal.rules[rule as usize].condition(field);
+                self.classes[field as usize].runs_of[condition.0 as usize].len() == 1
+            })
+        })
     }
 
     fn write(&mut self) {
@@ -195,15 +217,39 @@ impl Packer<'_> {
                     self.words.extend(places);
                     self.words.push(strongest);
                 }
-                Node::Leaf { rules, open } => {
-                    self.words.push(rules.len() as u32);
-                    for &rule in rules {
-                        self.write_leaf_rule(rule, *open);
+                Node::Leaf { rules, open } => match self.places[node as usize].kind() {
+                    Kind::Leaf => {
+                        self.words.push(rules.len() as u32);
+                        for &rule in rules {
+                            self.write_leaf_rule(rule, *open);
+                        }
                     }
-                }
+                    _ => self.write_leaf_rows(rules, *open),
+                },
             }
         }
         debug_assert_eq!(self.words.len(), self.next);
+    }
+
+    fn write_leaf_rows(&mut self, rules: &[u32], open: FieldSet) {
+        self.words.push(rules.len().div_ceil(LEAF_ROWS) as u32);
+        self.words.extend(open.iter().map(|field| field as u32));
+        for group in rules.chunks(LEAF_ROWS) {
+            let row = |row: usize| group.get(row).copied();
+            let rules = [0, 1, 2, 3].map(|n| row(n).map_or(NO_RULE, |rule| self.index(rule).0));
+            self.words.extend(rules);
+            for field in open.iter() {
+                let runs: [(u32, u32); LEAF_ROWS] = [0, 1, 2, 3].map(|n| match row(n) {
+                    Some(rule) => {
+                        let condition = self.normal.rules[rule as usize].condition(field);
+                        self.classes[field as usize].runs_of[condition.0 as usize][0]
+                    }
+                    None => (NO_CLASS, NO_CLASS),
+                });
+                self.words.extend(runs.map(|(first, _)| first));
+                self.words.extend(runs.map(|(first, last)| last - first));
+            }
+        }
     }
 
     fn write_test(&mut self, field: Field, children: &[(u32, Child)]) {
@@ -221,9 +267,13 @@ impl Packer<'_> {
                 self.words.push(self.place(last).word());
             }
             TestForm::Sparse => {
-                self.words.push(children.len() as u32 - 1);
+                let boundaries = children.len() - 1;
+                let padded = padded_boundaries(boundaries);
+                self.words.push(padded as u32);
                 self.words
                     .extend(children[1..].iter().map(|&(first, _)| first));
+                self.words
+                    .extend(std::iter::repeat_n(NO_CLASS, padded - boundaries));
                 for &(_, child) in children {
                     self.words.push(self.place(child).word());
                 }
@@ -247,6 +297,15 @@ impl Packer<'_> {
             };
             self.words.extend(test);
         }
+    }
+}
+
+/// How many boundaries stand in a sparse node of so many true ones.
+fn padded_boundaries(boundaries: usize) -> usize {
+    if boundaries <= COUNTED_BOUNDARIES_MAX {
+        boundaries.next_multiple_of(BOUNDARY_STEP)
+    } else {
+        boundaries
     }
 }
 

@@ -5,15 +5,20 @@
 //!
 //! ```text
 //! Dense   field, first class, span, place below, span × place, place above
-//! Sparse  field, count, count × class (ascending), count + 1 × place
+//! Sparse  field, count, count × class (ascending), place for each true one and one more
 //! Fork    first place, second place, strongest rule of the second
+//! Leaf1   groups, field, groups × (4 × rule, 4 × first, 4 × span)
+//! Leaf2   groups, 2 × field, groups × (4 × rule, 2 × (4 × first, 4 × span))
 //! Leaf    count, count × (tests << 29 | rule, tests × (field << 29 | many << 28 | first, span))
 //! ```
 //!
-//! A leaf's test is one run of classes, `first` to `first + span`. With `many` set it is `span`
-//! runs instead, which stand in an array of their own from `first` on.
+//! The last classes of a sparse node may be [`NO_CLASS`], to make up a round number of them.
+//!
+//! A leaf's test is one run of classes, `first` to `first + span`. Leaves that test one or two
+//! fields compare four rules at a time, without a branch a rule; rows without a rule hold
+//! [`NO_RULE`] and match nothing. Other leaves test rule by rule; there `many` says that the test
+//! is not one run but `span` of them, which stand in an array of their own from `first` on.
 
-use super::field::Field;
 use super::key_classes::KeyClasses;
 
 /// What to do next.
@@ -34,16 +39,32 @@ pub(super) enum Kind {
     Sparse = 3,
     /// Ask in two places.
     Fork = 4,
-    /// Test rules one by one.
-    Leaf = 5,
+    /// Test rules, on one field.
+    Leaf1 = 5,
+    /// Test rules, on two fields.
+    Leaf2 = 6,
+    /// Test rules, on any fields.
+    Leaf = 7,
 }
+
+impl Kind {
+    pub(super) const COUNT: usize = 8;
+}
+
+/// Rules a leaf of one or two fields compares at a time.
+pub(super) const LEAF_ROWS: usize = 4;
 
 pub(super) const NUMBER_BITS: u32 = 29;
 pub(super) const MANY_RUNS: u32 = 1 << 28;
 const NUMBER_MASK: u32 = (1 << NUMBER_BITS) - 1;
 
-/// Boundaries a sparse node counts instead of halving: branch-free, and as quick up to here.
-const COUNTED_BOUNDARIES_MAX: usize = 16;
+/// Boundaries of a sparse node that are counted at a time; as many stand in one of few, with
+/// [`NO_CLASS`] behind the true ones. More than two such steps, and halving is quicker.
+pub(super) const BOUNDARY_STEP: usize = 8;
+pub(super) const COUNTED_BOUNDARIES_MAX: usize = 2 * BOUNDARY_STEP;
+
+/// No class has this number.
+pub(super) const NO_CLASS: u32 = u32::MAX;
 
 /// No rule, where a rule number is expected; weaker than every rule.
 pub(super) const NO_RULE: u32 = u32::MAX;
@@ -71,7 +92,9 @@ impl Place {
             2 => Kind::Dense,
             3 => Kind::Sparse,
             4 => Kind::Fork,
-            5 => Kind::Leaf,
+            5 => Kind::Leaf1,
+            6 => Kind::Leaf2,
+            7 => Kind::Leaf,
             _ => Kind::Nothing,
         }
     }
@@ -93,11 +116,6 @@ pub(super) struct PackedTree {
 }
 
 impl PackedTree {
-    /// Memory in bytes.
-    pub(super) fn bytes(&self) -> u64 {
-        (size_of_val(self.words.as_slice()) + size_of_val(self.runs.as_slice())) as u64
-    }
-
     /// The child of a dense node for a key of these classes.
     #[inline]
     pub(super) fn dense(&self, at: Place, classes: &KeyClasses) -> Place {
@@ -118,7 +136,14 @@ impl PackedTree {
         let (class, count) = (class_of(classes, node[0]), node[1] as usize);
         let boundaries = &node[2..2 + count];
         let child = if count <= COUNTED_BOUNDARIES_MAX {
-            boundaries.iter().filter(|&&first| first <= class).count()
+            let steps = boundaries.as_chunks::<BOUNDARY_STEP>().0.iter();
+            steps
+                .map(|step| {
+                    step.iter()
+                        .map(|&first| u32::from(first <= class))
+                        .sum::<u32>()
+                })
+                .sum::<u32>() as usize
         } else {
             boundaries.partition_point(|&first| first <= class)
         };
@@ -130,6 +155,31 @@ impl PackedTree {
     pub(super) fn fork(&self, at: Place) -> (Place, Place, u32) {
         let node = &self.words[at.number() as usize..][..3];
         (Place(node[0]), Place(node[1]), node[2])
+    }
+
+    /// The strongest rule that matches of a leaf that tests `FIELDS` fields, or [`NO_RULE`].
+    #[inline]
+    pub(super) fn rows<const FIELDS: usize>(&self, at: Place, classes: &KeyClasses) -> u32 {
+        let node = &self.words[at.number() as usize..];
+        let (head, rows) = node.split_at(1 + FIELDS);
+        let group_words = LEAF_ROWS * (1 + 2 * FIELDS);
+        let mut best = NO_RULE;
+        for group in rows.chunks_exact(group_words).take(head[0] as usize) {
+            let (lines, _) = group.as_chunks::<LEAF_ROWS>();
+            let mut misses = [0; LEAF_ROWS];
+            for (field, &number) in head[1..].iter().enumerate() {
+                let class = class_of(classes, number);
+                let (first, span) = (&lines[1 + 2 * field], &lines[2 + 2 * field]);
+                for row in 0..LEAF_ROWS {
+                    misses[row] |= u32::from(class.wrapping_sub(first[row]) > span[row]);
+                }
+            }
+            for row in 0..LEAF_ROWS {
+                // A miss makes all bits one: weaker than every rule.
+                best = best.min(lines[0][row] | misses[row].wrapping_neg());
+            }
+        }
+        best
     }
 
     /// The strongest rule of a leaf that matches and is stronger than `than`; otherwise `than`.
@@ -168,9 +218,4 @@ impl PackedTree {
 fn class_of(classes: &KeyClasses, field: u32) -> u32 {
     // The remainder changes nothing; it spares the compiler a bounds check.
     classes[field as usize % classes.len()]
-}
-
-/// The field of this number.
-pub(super) fn field(number: u32) -> Field {
-    Field::ALL[number as usize]
 }

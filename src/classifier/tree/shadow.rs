@@ -34,9 +34,9 @@ pub(super) fn remove_shadowed(normal: &mut Normal, classes: &[Classes; 2]) -> Sh
     for index in all_indices(normal) {
         let rules = [0, 1].map(|f| searches[f].find(index));
         let covering = [0, 1].map(|f| searches[f].strongest(rules[f]?, &mut left, |_| true));
-        for f in 0..2 {
-            if covering[f].is_some() {
-                result.taken[f].push(index);
+        for (taken, covering) in result.taken.iter_mut().zip(covering) {
+            if covering.is_some() {
+                taken.push(index);
             }
         }
         let common = match (rules, covering) {

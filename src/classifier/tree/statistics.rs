@@ -1,4 +1,4 @@
-use super::build::{BuiltTree, Child, Node};
+use super::build::{BuiltTree, Node};
 
 /// Size and shape of a compiled tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,33 +27,12 @@ pub struct Statistics {
 impl Statistics {
     /// Counts one family's tree.
     pub(super) fn add_tree(&mut self, tree: &BuiltTree) {
-        // Depth and rules tested by node; children stand before their parents.
-        let mut costs: Vec<(u32, u32)> = Vec::with_capacity(tree.nodes.len());
-        let cost_of = |costs: &[(u32, u32)], child: Child| match child {
-            Child::Nothing | Child::Decision(_) => (0, 0),
-            Child::Node(node) => costs[node as usize],
-        };
-        for node in &tree.nodes {
-            let (depth, tested) = match node {
-                Node::Test { children, .. } => children
-                    .iter()
-                    .map(|&(_, child)| cost_of(&costs, child))
-                    .fold((0, 0), |worst, cost| {
-                        (worst.0.max(cost.0), worst.1.max(cost.1))
-                    }),
-                Node::Fork { first, second } => {
-                    let (one, other) = (cost_of(&costs, *first), cost_of(&costs, *second));
-                    (one.0 + other.0, one.1 + other.1)
-                }
-                Node::Leaf { rules, .. } => (0, rules.len() as u32),
-            };
-            costs.push((depth + 1, tested));
-            self.leaves += u32::from(matches!(node, Node::Leaf { .. }));
-            self.forks += u32::from(matches!(node, Node::Fork { .. }));
-        }
-        let (depth, tested) = cost_of(&costs, tree.root);
+        let count = |is_kind: fn(&Node) -> bool| tree.nodes.iter().filter(|n| is_kind(n)).count();
+        self.leaves += count(|node| matches!(node, Node::Leaf { .. })) as u32;
+        self.forks += count(|node| matches!(node, Node::Fork { .. })) as u32;
         self.nodes += tree.nodes.len() as u32;
-        self.depth_max = self.depth_max.max(depth);
-        self.rules_tested_max = self.rules_tested_max.max(tested);
+        let worst = tree.worst(tree.root);
+        self.depth_max = self.depth_max.max(worst.depth);
+        self.rules_tested_max = self.rules_tested_max.max(worst.tested);
     }
 }

@@ -4,8 +4,10 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::build::FORKS_MAX;
+use super::field::FIELDS;
 use super::*;
 use crate::classifier::linear::Linear;
+use crate::classifier::synthetic::{self, Profile, Random};
 use crate::classifier::{
     AddressMatch, AddressSet, OriginId, PortRange, ProtocolMatch, Rule, RuleId, RuleVerdict,
 };
@@ -332,7 +334,7 @@ fn check_equal(rules: &RuleSet, tree: &Tree, keys: &[FlowKey]) {
     assert_eq!(decisions, expected, "batch");
 }
 
-fn edge_keys(rules: &RuleSet, seed: u64, count: usize) -> Vec<FlowKey> {
+pub(super) fn edge_keys(rules: &RuleSet, seed: u64, count: usize) -> Vec<FlowKey> {
     let mut keys: Vec<FlowKey> = rules
         .rules()
         .iter()
@@ -343,7 +345,7 @@ fn edge_keys(rules: &RuleSet, seed: u64, count: usize) -> Vec<FlowKey> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(150))]
 
     #[test]
     fn tree_equals_linear(drafts in drafts(), seed: u64) {
@@ -356,10 +358,19 @@ proptest! {
     #[test]
     fn tree_equals_linear_where_leaves_are_short(drafts in drafts(), seed: u64) {
         let rules = rule_set(&drafts);
-        let limits = Limits { leaf_rules_max: 1, ..Limits::default() };
+        let limits = Limits { rules_tested_max: 1, ..Limits::default() };
         let tree = compile(&rules, &limits).unwrap();
-        prop_assert!(tree.statistics().rules_tested_max <= FORKS_MAX as u32 + 1);
+        prop_assert!(tree.statistics().rules_tested_max <= 1);
         check_equal(&rules, &tree, &edge_keys(&rules, seed, 300));
+    }
+
+    #[test]
+    fn equal_rules_compile_to_equal_dumps(drafts in drafts()) {
+        let dumps = || {
+            let compilation = Compilation::run(&rule_set(&drafts), &Limits::default()).unwrap();
+            Step::ALL.map(|step| compilation.dump(step))
+        };
+        prop_assert_eq!(dumps(), dumps());
     }
 
     #[test]
@@ -380,4 +391,168 @@ proptest! {
             }
         }
     }
+}
+
+/// Larger sets than properties can have, both families in one batch, every chunk length.
+#[test]
+fn large_sets_equal_linear() {
+    let both = [Family::V4, Family::V6];
+    let sets = [
+        synthetic::flat_rules(Profile::AccessList, 1_500, Family::V4, 1),
+        synthetic::flat_rules(Profile::Firewall, 1_500, Family::V6, 2),
+        synthetic::flat_rules(Profile::Chain, 1_500, Family::V4, 3),
+        synthetic::policy_rules(2_000, 400, &both, 4),
+    ];
+    for rules in &sets {
+        let tree = compile(rules, &Limits::default()).unwrap();
+        let linear = Linear::new(rules);
+        let families: Vec<Family> = both
+            .into_iter()
+            .filter(|&family| !rules.address_sets()[0].ranges(family).is_empty())
+            .collect();
+        let mut keys: Vec<FlowKey> = families
+            .iter()
+            .flat_map(|&family| synthetic::keys(rules, family, 25_000 / families.len(), 5))
+            .collect();
+        // Neighbours of different families, as in traffic.
+        keys.sort_by_key(|key| (key.source_port, key.source));
+        let mut decisions = vec![None; keys.len()];
+        let mut done = 0;
+        for length in 0..200 {
+            let batch = done..done + length;
+            tree.classify_batch(&keys[batch.clone()], &mut decisions[batch]);
+            done += length;
+        }
+        for (key, decision) in keys.iter().zip(&decisions).take(done).step_by(7) {
+            assert_eq!(*decision, linear.classify(key), "{key:?}");
+        }
+        for (key, decision) in keys.iter().zip(&decisions).take(done) {
+            assert_eq!(*decision, tree.classify(key), "{key:?}");
+        }
+    }
+}
+
+/// Rules that all overlap each other in four fields: nothing divides them well.
+fn wide_rules(count: usize) -> RuleSet {
+    let mut random = Random(9);
+    let mut range = |last: u128| {
+        let first = random.between(0, last / 2);
+        (first, first + random.between(last / 10, last / 2))
+    };
+    let drafts: Vec<Draft> = (0..count)
+        .map(|_| {
+            let mut addresses = || {
+                let (first, last) = range(u32::MAX.into());
+                Some(vec![(Family::V4, first, last)])
+            };
+            let (source, destination) = (addresses(), addresses());
+            let mut ports = || {
+                let (first, last) = range(u16::MAX.into());
+                PortRange {
+                    first: first as u16,
+                    last: last as u16,
+                }
+            };
+            Draft {
+                source,
+                destination,
+                protocol: ProtocolMatch::Any,
+                source_ports: ports(),
+                destination_ports: ports(),
+                zone: None,
+                priority: 0,
+            }
+        })
+        .collect();
+    rule_set(&drafts)
+}
+
+#[test]
+fn rules_that_all_overlap_are_forked_and_searched_within_the_limit() {
+    let rules = wide_rules(200);
+    let limits = Limits::default();
+    let tree = compile(&rules, &limits).unwrap();
+    let statistics = tree.statistics();
+    assert!(statistics.forks > 0 && statistics.leaves > 0);
+    assert!(statistics.rules_tested_max <= limits.rules_tested_max);
+    assert!(statistics.depth_max <= 1 + 2 * (FORKS_MAX + 1) * FIELDS as u32);
+    check_equal(&rules, &tree, &edge_keys(&rules, 1, 5_000));
+}
+
+/// Each limit, made too small for the same rules, is the one reported, with a rule of the set.
+#[test]
+fn a_limit_that_is_exceeded_is_named() {
+    let rules = wide_rules(200);
+    let ample = Limits::default();
+    let cases = [
+        (
+            Limit::Rules,
+            Limits {
+                rules_max: 199,
+                ..ample.clone()
+            },
+        ),
+        (
+            Limit::Nodes,
+            Limits {
+                nodes_max: 10,
+                ..ample.clone()
+            },
+        ),
+        (
+            Limit::Entries,
+            Limits {
+                entries_max: 1_000,
+                ..ample.clone()
+            },
+        ),
+        (
+            Limit::Work,
+            Limits {
+                work_max: 10_000,
+                ..ample.clone()
+            },
+        ),
+        (
+            Limit::Bytes,
+            Limits {
+                bytes_max: 1_000,
+                ..ample.clone()
+            },
+        ),
+        (
+            Limit::Bytes,
+            Limits {
+                bytes_max: 50_000,
+                ..ample.clone()
+            },
+        ),
+        (
+            Limit::Memberships,
+            Limits {
+                memberships_max: 100,
+                ..ample.clone()
+            },
+        ),
+    ];
+    for (expected, limits) in cases {
+        let error = compile(&rules, &limits).unwrap_err();
+        let CompileError::LimitExceeded {
+            limit,
+            allowed,
+            needed,
+            rule,
+        } = error.clone();
+        assert_eq!(limit, expected);
+        assert!(needed > allowed, "{error}");
+        assert!((rule.0 as usize) < rules.rules().len(), "{error}");
+        assert!(error.to_string().contains(&expected.to_string()), "{error}");
+    }
+}
+
+#[test]
+fn no_rules_decide_nothing() {
+    let tree = compile(&RuleSet::new(), &Limits::default()).unwrap();
+    assert_eq!(tree.statistics().nodes, 0);
+    check_equal(&RuleSet::new(), &tree, &edge_keys(&RuleSet::new(), 1, 100));
 }

@@ -4,10 +4,10 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
-use super::bpf::{self, AttachedProgram, LinkMode};
+use super::bpf::{self, AttachedProgram, LinkMode, LoadedObject};
 use super::maps::{MAP_NAMES, Maps};
 use super::pin::{PinDirectory, PortPins, RETRY_FOR, RETRY_PAUSE};
-use super::{AttachMode, AttachRequest, Steering, XdpError};
+use super::{AttachMode, AttachRequest, Attachment, Steering, XdpError};
 
 /// The compiled `steer.c`.
 const OBJECT: &[u8] = include_bytes!("steer.o");
@@ -25,8 +25,7 @@ pub fn attach(request: &AttachRequest) -> Result<Steering, XdpError> {
     let ifindex = interface_index(&request.interface)?;
     // The lock before everything else: a port in use is left as it is.
     let pins = PinDirectory::open(&request.pin_directory)?.lock_port(&request.interface)?;
-    let object = bpf::load_object(OBJECT, PROGRAM, &MAP_NAMES);
-    let object = object.map_err(|source| XdpError::Load { source })?;
+    let object = load()?;
     let mut maps = Maps::new(object.maps);
     maps.configure(request)?;
     let program_id = bpf::program_id(object.program.as_fd());
@@ -43,6 +42,28 @@ pub fn attach(request: &AttachRequest) -> Result<Steering, XdpError> {
         link: placed.link,
         pins,
     })
+}
+
+/// Loads the object, for one port.
+pub fn load() -> Result<LoadedObject, XdpError> {
+    let object = bpf::load_object(OBJECT, PROGRAM, &MAP_NAMES);
+    object.map_err(|source| XdpError::Load { source })
+}
+
+/// See [`super::attachment`].
+pub fn attachment(interface: &str) -> Result<Option<Attachment>, XdpError> {
+    let ifindex = interface_index(interface)?;
+    let attached = attached_program(interface, ifindex)?;
+    Ok(attached.map(|attached| {
+        // Only a privileged process may ask for the name.
+        let program = bpf::program_name(attached.id).unwrap_or_default();
+        Attachment {
+            program_id: attached.id,
+            mode: attached.mode.map(Into::into),
+            ours: program.as_bytes() == PROGRAM.to_bytes(),
+            program,
+        }
+    }))
 }
 
 /// Puts the program on the interface. Its maps are filled: it judges from the first frame on.
@@ -220,8 +241,8 @@ fn interface_error(interface: &str, action: &'static str, source: io::Error) -> 
 fn attach_error(interface: &str, mode: LinkMode, source: io::Error) -> XdpError {
     let hint = match source.raw_os_error() {
         Some(libc::EEXIST) => {
-            "; a macvlan or VLAN interface on top of it has a program already, or it has one in the \
-             other mode"
+            "; a macvlan or VLAN interface on top of it has a program already, or it has one in \
+             the other mode"
         }
         Some(libc::EBUSY) => "; another program holds it",
         Some(libc::EOPNOTSUPP) => "; its driver has no native XDP: use mode generic or auto",

@@ -65,8 +65,8 @@ pub enum XdpError {
     },
     /// The pinned program is attached in another mode than the one asked for.
     #[error(
-        "{interface} has its steering program from an earlier run in {found} mode, not in {wanted}; \
-         changing that opens the port for a moment, so it is not done by itself: \
+        "{interface} has its steering program from an earlier run in {found} mode, not in \
+         {wanted}; changing that opens the port for a moment, so it is not done by itself: \
          run portcullis detach {interface} first"
     )]
     ModeDiffers {

@@ -14,6 +14,7 @@ mod attach;
 mod bpf;
 mod error;
 pub mod ethtool;
+pub mod features;
 mod maps;
 mod pin;
 #[cfg(test)]
@@ -59,6 +60,15 @@ pub enum AttachedMode {
     Native,
     /// In the kernel's generic receive path.
     Generic,
+}
+
+impl From<LinkMode> for AttachedMode {
+    fn from(mode: LinkMode) -> Self {
+        match mode {
+            LinkMode::Driver => AttachedMode::Native,
+            LinkMode::Generic => AttachedMode::Generic,
+        }
+    }
 }
 
 /// One entry of the management list: what may reach the box itself.
@@ -189,10 +199,7 @@ impl Steering {
 
     /// How the program is attached.
     pub fn mode(&self) -> AttachedMode {
-        match self.mode {
-            LinkMode::Driver => AttachedMode::Native,
-            LinkMode::Generic => AttachedMode::Generic,
-        }
+        self.mode.into()
     }
 
     /// Whether the link was there already, from an earlier process.
@@ -248,6 +255,34 @@ impl Steering {
 /// Pins of the directory, of every network namespace.
 pub fn pins(pin_directory: &Path) -> Result<Vec<Pin>, XdpError> {
     PinDirectory::open(pin_directory)?.pins()
+}
+
+/// What XDP program an interface of this network namespace has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// The kernel's id of the program.
+    pub program_id: u32,
+    /// Its name.
+    pub program: String,
+    /// How it is attached; `None` when in hardware, or in several ways.
+    pub mode: Option<AttachedMode>,
+    /// It is the steering program.
+    pub ours: bool,
+}
+
+/// The XDP program of an interface.
+pub fn attachment(interface: &str) -> Result<Option<Attachment>, XdpError> {
+    attach::attachment(interface)
+}
+
+/// Loads the steering program and lets it go again: whether this kernel takes it from us.
+pub fn check_program() -> Result<(), XdpError> {
+    attach::load().map(drop)
+}
+
+/// Whether a pin in the directory would outlive this process; changes nothing.
+pub fn check_pin_directory(pin_directory: &Path) -> Result<(), XdpError> {
+    PinDirectory::check(pin_directory)
 }
 
 /// Inode number of the calling thread's network namespace, as in [`Pin::network_namespace`].

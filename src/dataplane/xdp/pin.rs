@@ -27,7 +27,10 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 use rustix::mount::{MountFlags, mount};
-use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+use rustix::thread::{
+    CapabilitySet, LinkNameSpaceType, UnshareFlags, capabilities, move_into_link_name_space,
+    unshare_unsafe,
+};
 
 use super::{Pin, XdpError, bpf};
 
@@ -83,6 +86,35 @@ impl PinDirectory {
             }
         }
         Ok(directory)
+    }
+
+    /// Whether [`PinDirectory::open`] would succeed, as far as that shows without doing anything.
+    pub fn check(path: &Path) -> Result<(), XdpError> {
+        let failed = |reason: String| pin_directory_error(path, reason);
+        let mounts = lasting_mounts();
+        let (mounts, may_mount) = match mounts {
+            Ok(mounts) => (mounts, true),
+            Err(_) => (None, false),
+        };
+        let directory = PinDirectory {
+            path: path.to_owned(),
+            mounts: mounts.map(Arc::new),
+        };
+        let there = match directory.run(|| on_bpf_fs(path)) {
+            Entered::Yes(there) => there,
+            Entered::No(error) => {
+                return Err(failed(format!(
+                    "the mounts of PID 1 cannot be entered: {error}"
+                )));
+            }
+        };
+        let usual = path.starts_with(BPF_FS_MOUNT_POINT);
+        let own = CapabilitySet::SYS_ADMIN;
+        let capable = capabilities(None).is_ok_and(|sets| sets.effective.contains(own));
+        if there || (may_mount && usual && capable && std::process::id() != 1) {
+            return Ok(());
+        }
+        Err(failed(format!("no bpffs is mounted at {}", path.display())))
     }
 
     /// The last resort: a bpffs that somebody has put into our own mounts.

@@ -48,7 +48,10 @@ fn spec(reader: &mut Reader, field: &Field, policy: &mut NetworkPolicy) {
         let node = &field.node;
         let child = path.field(&field.key);
         match &*field.key {
-            "podSelector" => policy.pod_selector = selector::decode(reader, node, &child, owner),
+            "podSelector" => {
+                warn_if_null(reader, node, &child, "{}: every pod of the namespace");
+                policy.pod_selector = selector::decode(reader, node, &child, owner);
+            }
             "ingress" => policy.ingress = rules(reader, node, &child, Direction::Ingress),
             "egress" => policy.egress = rules(reader, node, &child, Direction::Egress),
             "policyTypes" => types = policy_types(reader, node, &child),
@@ -129,7 +132,7 @@ fn rules(reader: &mut Reader, node: &Node, path: &Path, direction: Direction) ->
     let mut rules = Vec::with_capacity(items.len());
     for (index, item) in items.iter().enumerate() {
         let path = path.index(index);
-        warn_if_null(reader, item, &path, "a rule that allows everything");
+        warn_if_null(reader, item, &path, "{}: a rule that allows everything");
         rules.push(rule(reader, item, &path, direction, rule_type));
     }
     rules
@@ -156,15 +159,17 @@ fn rule(
         let child = path.field(&field.key);
         match &*field.key {
             "ports" => {
+                warn_if_null(reader, &field.node, &child, "every protocol and port");
                 let wanted = "[]v1.NetworkPolicyPort";
                 let items = reader.sequence(&field.node, &child, owner, wanted);
                 for (index, item) in items.iter().enumerate() {
                     let child = child.index(index);
-                    warn_if_null(reader, item, &child, "every TCP port");
+                    warn_if_null(reader, item, &child, "{}: every TCP port");
                     rule.ports.extend(port(reader, item, &child, owner));
                 }
             }
             key if key == peers => {
+                warn_if_null(reader, &field.node, &child, "any peer");
                 let wanted = "[]v1.NetworkPolicyPeer";
                 let items = reader.sequence(&field.node, &child, owner, wanted);
                 for (index, item) in items.iter().enumerate() {
@@ -178,10 +183,12 @@ fn rule(
     rule
 }
 
-fn warn_if_null(reader: &mut Reader, item: &Node, path: &Path, meaning: &str) {
-    if item.value == Value::Null {
-        let message = format!("an empty list item means {{}}: {meaning}");
-        reader.warn(id::NULL_ITEM, item.position, path, message);
+/// A value left out is what remains when everything below it is commented out, and opens more than
+/// the little that was there.
+fn warn_if_null(reader: &mut Reader, node: &Node, path: &Path, meaning: &str) {
+    if node.value == Value::Null {
+        let message = format!("nothing here means {meaning}");
+        reader.warn(id::NULL_VALUE, node.position, path, message);
     }
 }
 

@@ -90,7 +90,8 @@ fn pods_of_the_own_namespace_by_label() {
         "{matchExpressions: [{key: pod, operator: In, values: [b]}]}",
     ] {
         let spec = format!(
-            "{{podSelector: {{matchLabels: {{pod: a}}}}, ingress: [{{from: [{{podSelector: {selector}}}]}}]}}"
+            "{{podSelector: {{matchLabels: {{pod: a}}}}, \
+             ingress: [{{from: [{{podSelector: {selector}}}]}}]}}"
         );
         Scenario::new("x/a x/b x/c y/a y/b", &[("x", &spec)])
             .expect("tcp/80", &[TO_A, ("x/b", "x/a", true)]);
@@ -398,7 +399,8 @@ fn a_protocol_without_port() {
 /// As pods of both families are asked, blocks come in pairs.
 fn to_blocks(blocks: &str) -> String {
     format!(
-        "{{podSelector: {{matchLabels: {{pod: a}}}}, policyTypes: [Egress], egress: [{{to: [{blocks}]}}]}}"
+        "{{podSelector: {{matchLabels: {{pod: a}}}}, policyTypes: [Egress], \
+         egress: [{{to: [{blocks}]}}]}}"
     )
 }
 
@@ -488,7 +490,8 @@ fn every_shape_of_rule_agrees_with_the_twin() {
                 format!("{{podSelector: {{matchLabels: {{pod: a}}}}, ingress: [{{{rule}}}]}}");
             let rule = rule.replace("from:", "to:");
             let egress = format!(
-                "{{podSelector: {{matchLabels: {{pod: a}}}}, policyTypes: [Egress], egress: [{{{rule}}}]}}"
+                "{{podSelector: {{matchLabels: {{pod: a}}}}, policyTypes: [Egress], \
+                 egress: [{{{rule}}}]}}"
             );
             for spec in [ingress, egress] {
                 let scenario = Scenario::new(pods, &[("x", &spec)]);

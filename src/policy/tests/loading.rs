@@ -37,7 +37,8 @@ fn nothing_is_a_policy_set_too() {
 fn lists_of_every_kind_are_opened() {
     let items = |kind: &str, version: &str, item: &str| {
         format!(
-            "apiVersion: {version}\nkind: {kind}\nmetadata: {{resourceVersion: ''}}\nitems:\n- {item}\n"
+            "apiVersion: {version}\nkind: {kind}\nmetadata: {{resourceVersion: ''}}\n\
+             items:\n- {item}\n"
         )
     };
     let pod = "metadata: {namespace: b, name: web}\n  status: {podIP: 10.0.0.1}";
@@ -108,8 +109,8 @@ fn json_is_read_as_kubectl_writes_it() {
     assert_eq!(
         findings(text),
         [
-            "f.yaml:17:49: error: NetworkPolicy/b/deny: spec.ingress[0].ports[0].port: Invalid value: \
-          0: must be between 1 and 65535, inclusive [invalid-value]"
+            "f.yaml:17:49: error: NetworkPolicy/b/deny: spec.ingress[0].ports[0].port: Invalid \
+             value: 0: must be between 1 and 65535, inclusive [invalid-value]"
         ]
     );
     let set = policy(&text.replace("\"port\": 0", "\"port\": 80"));
@@ -322,7 +323,8 @@ fn rule_ids_follow_the_content_and_not_the_position() {
     assert_eq!((before[0].1, before[1].1), (after[1].1, after[0].1));
     assert_eq!(before[2], after[2]);
     // Other order of peers, other spelling, another pod: the same rule.
-    let respelt = "{from: [{ipBlock: {cidr: 10.0.0.0/8, except: []}}, {podSelector: {matchLabels: {}}}], \
+    let respelt = "{from: [{ipBlock: {cidr: 10.0.0.0/8, except: []}}, \
+                   {podSelector: {matchLabels: {}}}], \
                    ports: [{protocol: TCP, port: 80, endPort: 80}]}";
     let grown = with(&format!("{respelt}, {other}"))
         + "---\n"
@@ -410,11 +412,95 @@ fn dumps_of_a_live_cluster_are_read() {
          livenessProbe: {httpGet: {path: /, port: 80}}\n    resources: {limits: {cpu: 1}}\n    \
          ports:\n    - {containerPort: 80, name: http, protocol: TCP, hostPort: 8080}\n  \
          tolerations: [{key: a, operator: Exists, tolerationSeconds: 300}]\nstatus:\n  \
-         conditions: [{type: Ready, status: \"True\"}]\n  containerStatuses: [{restartCount: 0}]\n  \
+         conditions: [{type: Ready, status: \"True\"}]\n  \
+         containerStatuses: [{restartCount: 0}]\n  \
          hostIP: 192.168.0.1\n  hostIPs: [{ip: 192.168.0.1}]\n  phase: Running\n  \
          podIP: 10.0.0.1\n  podIPs: [{ip: 10.0.0.1}]\n  startTime: \"2026-01-01T00:00:00Z\"\n",
     );
     let pod = set.inventory.pod("b", "web-x").unwrap();
     assert_eq!(pod.addresses, ["10.0.0.1".parse::<IpAddr>().unwrap()]);
     assert_eq!(set.inventory.node("n1").unwrap().addresses.len(), 1);
+}
+
+/// Every value of a policy and a pod replaced by every kind of junk: nothing panics, all or nothing
+/// holds, and every finding has a place in the file.
+#[test]
+fn no_manifest_panics() {
+    let text = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata:\n  name: p\n  \
+                namespace: b\n  labels:\n    a: b\n  generation: 1\nspec:\n  podSelector:\n    \
+                matchLabels:\n      a: b\n    matchExpressions:\n    - key: a\n      \
+                operator: In\n      values:\n      - b\n  policyTypes:\n  - Egress\n  egress:\n  \
+                - to:\n    - ipBlock:\n        cidr: 10.0.0.0/8\n        except:\n        \
+                - 10.1.0.0/16\n    - podSelector:\n        matchLabels:\n          a: b\n    \
+                ports:\n    - protocol: TCP\n      port: 80\n      endPort: 90\n---\n\
+                apiVersion: v1\nkind: Pod\nmetadata:\n  name: p\n  namespace: b\nspec:\n  \
+                hostNetwork: false\n  nodeName: n\n  containers:\n  - ports:\n    \
+                - name: http\n      containerPort: 80\n      protocol: TCP\nstatus:\n  \
+                phase: Running\n  podIP: 10.0.0.1\n  podIPs:\n  - ip: 10.0.0.1\n";
+    let junk = [
+        "",
+        "null",
+        "5",
+        "-1",
+        "0",
+        "1.5",
+        "[]",
+        "{}",
+        "x",
+        "true",
+        "''",
+        "[[]]",
+        "{a: b}",
+        "[null]",
+        "[{}]",
+        "[5]",
+        "&x [*x]",
+        "*y",
+        "!!binary x",
+        "{",
+        "\"",
+        "99999999999",
+        "\u{7}",
+        "[x, x]",
+        "'a b'",
+        "{a: {a: {a: a}}}",
+    ];
+    let lines: Vec<_> = text.lines().collect();
+    for (number, line) in lines.iter().enumerate() {
+        let head = match line.find(": ") {
+            Some(colon) => &line[..colon + 2],
+            None => line,
+        };
+        for junk in junk {
+            let mut changed = lines.clone();
+            let line = format!("{head} {junk}");
+            changed[number] = &line;
+            // Once with what was below the value, once without.
+            let indent = |line: &str| line.len() - line.trim_start().len();
+            let below = |other: &&&str| indent(other) > indent(head);
+            let depth = changed[number + 1..].iter().take_while(below).count();
+            let kept = changed.join("\n");
+            changed.drain(number + 1..=number + depth);
+            for text in [kept, changed.join("\n")] {
+                let loaded = load_text(&text);
+                let refused = |finding: &Finding| finding.severity == Severity::Error;
+                assert_eq!(
+                    loaded.policy.is_none(),
+                    loaded.findings.iter().any(refused),
+                    "{text}"
+                );
+                for finding in &loaded.findings {
+                    let line = text
+                        .lines()
+                        .nth(finding.place.line as usize - 1)
+                        .unwrap_or("");
+                    let columns = line.chars().count() as u32 + 1;
+                    assert!(
+                        (1..=columns).contains(&finding.place.column),
+                        "{finding}\n{text}"
+                    );
+                }
+            }
+        }
+    }
 }

@@ -235,7 +235,8 @@ fn named_ports_are_resolved_at_each_destination() {
                  status: {podIP: 10.99.0.1}\n";
     let egress = |to: &str| {
         let spec = format!(
-            "{{{A}, policyTypes: [Egress], egress: [{{to: [{to}], ports: [{{port: serve-80-tcp}}]}}]}}"
+            "{{{A}, policyTypes: [Egress], \
+             egress: [{{to: [{to}], ports: [{{port: serve-80-tcp}}]}}]}}"
         );
         policy(&format!("{}{other}", manifests(&[&spec])))
     };
@@ -324,7 +325,8 @@ fn namespaces_are_isolated_by_annotation_under_the_old_profile() {
     let annotated = text.replace(
         "metadata: {name: x, labels: {ns: x}}",
         "metadata: {name: x, labels: {ns: x}, annotations: \
-         {net.beta.kubernetes.io/network-policy: '{\"ingress\": {\"isolation\": \"DefaultDeny\"}}'}}",
+         {net.beta.kubernetes.io/network-policy: \
+         '{\"ingress\": {\"isolation\": \"DefaultDeny\"}}'}}",
     );
     assert_ne!(text, annotated);
     let mut compatibility = Compatibility::default();

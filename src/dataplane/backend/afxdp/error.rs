@@ -27,8 +27,8 @@ pub enum AfXdpError {
     },
     /// Frames of the interface do not fit into UMEM frames.
     #[error(
-        "interface {interface} has an MTU of {mtu_bytes} bytes; {frame_size_bytes}-byte frames hold \
-         {} at the most; run: ip link set dev {interface} mtu {}",
+        "interface {interface} has an MTU of {mtu_bytes} bytes; {frame_size_bytes}-byte frames \
+         hold {} at the most; run: ip link set dev {interface} mtu {}",
         mtu_max(*frame_size_bytes), mtu_max(*frame_size_bytes)
     )]
     MtuTooLarge {

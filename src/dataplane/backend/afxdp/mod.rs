@@ -24,7 +24,7 @@ use waiting::Waiting;
 pub use area::AfXdpFrame;
 pub use control::{AfXdpControl, ReopenedPort};
 pub use error::{AfXdpError, mtu_max};
-pub use open::open_ports;
+pub use open::{FRAME_SIZES, open_ports};
 
 /// Receive queues of an interface to bind.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
