@@ -2,6 +2,7 @@
 
 mod check;
 mod detach;
+mod diff;
 mod doctor;
 pub mod excerpt;
 mod explain;
@@ -99,6 +100,8 @@ enum Command {
     Verify(verify::Arguments),
     /// Run captures through the pipeline.
     Replay(replay::Arguments),
+    /// Show which flows of a capture would fare differently under other policies.
+    Diff(diff::Arguments),
     /// Find what would bite on this machine's interfaces.
     Doctor(doctor::Arguments),
     /// Show counters and state of the running instance.
@@ -118,6 +121,7 @@ impl Arguments {
             Command::Explain(arguments) => explain::run(*arguments),
             Command::Verify(arguments) => verify::run(arguments),
             Command::Replay(arguments) => replay::run(arguments),
+            Command::Diff(arguments) => diff::run(arguments),
             Command::Doctor(arguments) => doctor::run(arguments),
             Command::Status(arguments) => status::run(arguments),
             Command::Reload(arguments) => reload::run(arguments),

@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::{Exit, OutputFormat};
 use crate::control::replay::{self, CaptureInput, Outputs, ReplayRequest};
+use crate::settings::Settings;
 
 /// Arguments of `portcullis replay`.
 #[derive(Debug, Args)]
@@ -53,7 +54,7 @@ pub struct Arguments {
 
 /// Runs the verb.
 pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
-    let request = request(&arguments);
+    let request = request(&arguments)?;
     let create = |path: Option<&Path>| path.map(|path| create(path, &request)).transpose();
     let outputs = Outputs {
         verdicts: create(arguments.verdicts.as_deref())?,
@@ -70,7 +71,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
     }
 }
 
-fn request(arguments: &Arguments) -> ReplayRequest {
+fn request(arguments: &Arguments) -> anyhow::Result<ReplayRequest> {
     let whole = (&arguments.capture, arguments.port.as_deref());
     let sides = [
         (&arguments.inside, Some("inside")),
@@ -80,14 +81,14 @@ fn request(arguments: &Arguments) -> ReplayRequest {
         let (path, port) = (path.clone()?, port.map(str::to_owned));
         Some(CaptureInput { path, port })
     });
-    ReplayRequest {
-        settings: arguments.config.clone(),
+    Ok(ReplayRequest {
+        settings: Settings::load(&arguments.config)?,
         policies: arguments.policies.clone(),
         captures: captures.collect(),
         write_drops: arguments.drops,
         measured_passes: arguments.passes,
         warm_up_passes: arguments.warmup,
-    }
+    })
 }
 
 /// Creates a file for results, which must not be a capture that is about to be read.

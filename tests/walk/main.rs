@@ -17,7 +17,10 @@ mod frames;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use portcullis::control::replay::{CaptureInput, Outputs, ReplayRequest, Report, run};
+use portcullis::control::replay::{
+    CaptureInput, CompareRequest, Outputs, ReplayRequest, Report, compare, run,
+};
+use portcullis::settings::Settings;
 
 use cases::CASES;
 
@@ -27,9 +30,14 @@ fn folder(case: &str) -> PathBuf {
         .join(case)
 }
 
+fn settings(folder: &Path) -> Settings {
+    let loaded = Settings::load(&folder.join("settings.toml"));
+    loaded.unwrap_or_else(|error| panic!("{error}"))
+}
+
 fn request(folder: &Path) -> ReplayRequest {
     ReplayRequest {
-        settings: folder.join("settings.toml"),
+        settings: settings(folder),
         policies: None,
         captures: vec![CaptureInput {
             path: folder.join("in.pcapng"),
@@ -183,6 +191,40 @@ fn what_cannot_be_replayed_is_refused_by_name() {
     other.policies = Some(folder("wire").join("nowhere"));
     assert!(error(&other).contains("nowhere"));
     let mut other = request;
-    other.settings = folder("wire").join("in.pcapng");
-    assert!(error(&other).contains("in.pcapng"));
+    other.settings = settings(&folder("routed"));
+    other.settings.replay = Default::default();
+    let third = other.settings.ports[0].clone();
+    other.settings.ports.push(third);
+    assert!(error(&other).contains("exactly two ports"));
+}
+
+#[test]
+fn a_comparison_names_the_flows_that_change_and_what_decides_them() {
+    let folder = folder("wire");
+    let changed = tempfile::tempdir().expect("a temporary folder");
+    let policy = fs::read_to_string(folder.join("policies/server.yaml")).expect("it is there");
+    let policy = policy.replace("port: 53, protocol: UDP", "port: 81, protocol: TCP");
+    fs::write(changed.path().join("server.yaml"), policy).expect("it is ours");
+    let mut request = CompareRequest {
+        settings: settings(&folder),
+        policies: [folder.join("policies"), changed.path().to_owned()],
+        captures: self::request(&folder).captures,
+    };
+    let found = compare(&request).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((found.flows, found.changed), (8, 4), "{found}");
+    let flow = |number: usize| found.changes[number].flows[0].as_str();
+    assert_eq!(flow(0), "tcp 198.18.0.2:40001 > 198.18.1.2:81");
+    assert_eq!(
+        found.changes[0].before.rule.as_deref(),
+        Some("NetworkPolicy/shop/*#isolation")
+    );
+    assert_eq!(
+        found.changes[0].after.rule.as_deref(),
+        Some("NetworkPolicy/shop/server#0")
+    );
+    assert_eq!(flow(1), "udp 198.18.0.2:40000 > 198.18.1.2:53");
+    assert_eq!(found.changes[1].after.verdict, "drop");
+    request.policies[1] = request.policies[0].clone();
+    let found = compare(&request).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!((found.flows, found.changed), (8, 0));
 }

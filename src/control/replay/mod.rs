@@ -10,6 +10,7 @@
 //! time from the captures alone, so that two runs give the same bytes. Further passes, with the
 //! flows of the passes before, measure.
 
+mod compare;
 mod engine;
 mod network;
 mod record;
@@ -20,6 +21,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use compare::{CompareRequest, Comparison, FlowChanges, FlowVerdict, compare};
 pub use report::{BatchTimes, Report, Speed};
 
 use self::engine::Engine;
@@ -32,13 +34,13 @@ use super::{compatibility, plan};
 use crate::dataplane::backend::pcap::CaptureError;
 use crate::dataplane::snapshot::Snapshot;
 use crate::policy::CompatibilityError;
-use crate::settings::{Settings, SettingsError};
+use crate::settings::Settings;
 
 /// What to replay.
 #[derive(Debug, Clone)]
 pub struct ReplayRequest {
-    /// Settings file.
-    pub settings: PathBuf,
+    /// Ports and the network around them, limits, switches.
+    pub settings: Settings,
     /// Manifests; `None` means those the settings name.
     pub policies: Option<PathBuf>,
     /// Captures, merged by time stamp.
@@ -72,9 +74,6 @@ pub struct Outputs {
 /// Why nothing can be replayed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
-    /// The settings.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
     /// A switch of the settings.
     #[error(transparent)]
     Compatibility(#[from] CompatibilityError),
@@ -109,12 +108,10 @@ pub enum ReplayError {
     },
     /// Routed mode needs to know the network.
     #[error(
-        "{file}: without [[replay.link]] exactly two ports can be replayed, as a wire; there are \
-         {ports}"
+        "the settings have no [[replay.link]]: exactly two ports can then be replayed, as a wire; \
+         there are {ports}"
     )]
     NoNetwork {
-        /// The settings file.
-        file: String,
         /// Number of ports.
         ports: usize,
     },
@@ -131,14 +128,14 @@ pub enum ReplayError {
 /// # Errors
 /// The settings, manifests or captures cannot be used, or a result cannot be written.
 pub fn run(request: &ReplayRequest, outputs: Outputs) -> Result<Report, ReplayError> {
-    let settings = Settings::load(&request.settings)?;
-    let (snapshot, names) = snapshot(request, &settings)?;
-    let open = || Source::open(&request.captures, &settings);
-    let mut engine = Engine::new(&settings, snapshot, names.rules());
+    let settings = &request.settings;
+    let (snapshot, names) = snapshot(settings, request.policies.as_deref())?;
+    let open = || Source::open(&request.captures, settings);
+    let mut engine = Engine::new(settings, snapshot, names.rules());
     let mut recorder = Recorder::new(names, outputs, request.write_drops)?;
     let mut source = open()?;
     let damage = engine.record(&mut source, &mut recorder)?;
-    let mut report = recorder.finish()?;
+    let (mut report, _) = recorder.finish()?;
     report.flows_created = engine.flows_created();
     report.frames_cut = source.frames_cut();
     report.damage = damage.map(|damage| damage.to_string());
@@ -156,12 +153,10 @@ pub fn run(request: &ReplayRequest, outputs: Outputs) -> Result<Report, ReplayEr
 
 /// The policy and network to replay against, and the names of what is in them.
 fn snapshot(
-    request: &ReplayRequest,
     settings: &Settings,
+    policies: Option<&Path>,
 ) -> Result<(Arc<Snapshot>, Names), ReplayError> {
-    let directory = request.policies.as_deref();
-    let directory: &Path = directory.unwrap_or(&settings.policy.directory);
-    let source = PolicyDirectory::new(directory);
+    let source = PolicyDirectory::new(policies.unwrap_or(&settings.policy.directory));
     let files = source.read().map_err(PolicyRefused::from)?;
     let switches = compatibility::compatibility(&settings.policy.compat)?;
     let prepared = prepare(&files, &switches, &plan::classifier_limits(settings))?;
@@ -169,7 +164,7 @@ fn snapshot(
     let unused = |_| RuleTotals::default();
     let policy = activate(&prepared, 1, &mut slots, unused).map_err(PolicyRefused::from)?;
 
-    let network = network::of(settings, &request.settings)?;
+    let network = network::of(settings)?;
     let mut fixed = plan::fixed_parts(settings);
     fixed.forwarding = network.forwarding;
     let mut publisher = Publisher::new(fixed);

@@ -1,7 +1,6 @@
 //! Links, routes and neighbours as `[replay]` in the settings gives them.
 
 use std::net::IpAddr;
-use std::path::Path;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -20,7 +19,7 @@ pub(super) struct Network {
 }
 
 /// Builds it. Routed mode without any link, route or neighbour becomes a wire between two ports.
-pub(super) fn of(settings: &Settings, file: &Path) -> Result<Network, ReplayError> {
+pub(super) fn of(settings: &Settings) -> Result<Network, ReplayError> {
     let replay = &settings.replay;
     let routed = settings.forwarding.mode == ForwardingMode::Routed;
     if routed && *replay != Replay::default() {
@@ -39,10 +38,7 @@ pub(super) fn of(settings: &Settings, file: &Path) -> Result<Network, ReplayErro
             };
             Forwarding::Transparent(vec![port(0), port(1)])
         }
-        (true, ports) => {
-            let file = file.display().to_string();
-            return Err(ReplayError::NoNetwork { file, ports });
-        }
+        (true, ports) => return Err(ReplayError::NoNetwork { ports }),
     };
     // A wire needs links that are up, and nothing else.
     let port = |_| Some(link(None));

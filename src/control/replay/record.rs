@@ -5,6 +5,7 @@ use std::io::Write;
 
 use serde::Serialize;
 
+use super::compare::{FlowVerdict, FlowVerdicts};
 use super::report::Report;
 use super::source::SourceFrame;
 use super::{Outputs, ReplayError};
@@ -42,6 +43,8 @@ pub(super) struct Recorder {
     /// Frames held back, by number.
     held: BTreeMap<u64, Held>,
     line: Vec<u8>,
+    /// What the first frame of every flow has come to, when asked for.
+    flows: Option<FlowVerdicts>,
 }
 
 /// A frame as it came in.
@@ -151,7 +154,13 @@ impl Recorder {
             now_ns: 0,
             held: BTreeMap::new(),
             line: Vec::new(),
+            flows: None,
         })
+    }
+
+    /// Remembers what becomes of every flow.
+    pub(super) fn remember_flows(&mut self) {
+        self.flows = Some(FlowVerdicts::default());
     }
 
     /// A frame goes into the present batch.
@@ -217,8 +226,9 @@ impl Recorder {
         Ok(())
     }
 
-    /// Ends the lines with the frames still held, and gives the counts.
-    pub(super) fn finish(mut self) -> Result<Report, ReplayError> {
+    /// Ends the lines with the frames still held, and gives the counts, and the flows when they were
+    /// to be remembered.
+    pub(super) fn finish(mut self) -> Result<(Report, FlowVerdicts), ReplayError> {
         for held in std::mem::take(&mut self.held).into_values() {
             self.line(&held.arrival, Verdict::Hold, &held.trace)?;
         }
@@ -229,7 +239,7 @@ impl Recorder {
             frames.into_inner().flush()?;
         }
         self.report.digest = self.hasher.finalize().to_hex().to_string();
-        Ok(self.report)
+        Ok((self.report, self.flows.unwrap_or_default()))
     }
 
     fn dropped_outside(&mut self, arrival: &Arrival) -> Result<(), ReplayError> {
@@ -326,6 +336,13 @@ impl Recorder {
             generation: self.names.generation,
             flow: trace.key.map(|key| key.to_string()),
         };
+        if let (Some(flows), Some(key)) = (&mut self.flows, trace.key) {
+            flows.judged(key, || FlowVerdict {
+                verdict: line.verdict,
+                reason: line.reason,
+                rule: line.rule.map(str::to_owned),
+            });
+        }
         self.line.clear();
         serde_json::to_writer(&mut self.line, &line).map_err(std::io::Error::from)?;
         self.line.push(b'\n');
