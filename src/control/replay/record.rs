@@ -226,8 +226,8 @@ impl Recorder {
         Ok(())
     }
 
-    /// Ends the lines with the frames still held, and gives the counts, and the flows when they were
-    /// to be remembered.
+    /// Ends the lines with the frames still held, and gives the counts, and the flows when they
+    /// were to be remembered.
     pub(super) fn finish(mut self) -> Result<(Report, FlowVerdicts), ReplayError> {
         for held in std::mem::take(&mut self.held).into_values() {
             self.line(&held.arrival, Verdict::Hold, &held.trace)?;
