@@ -53,9 +53,9 @@ impl Pod {
         !self.terminated && !self.host_network
     }
 
-    /// The number a service's port name stands for in this pod: the first of that name and protocol,
-    /// in the order the containers are written, as the Kubernetes endpoints controller takes it. To
-    /// policies a name stands for all of its numbers.
+    /// The number a service's port name stands for in this pod: the first of that name and
+    /// protocol, in the order the containers are written, as the Kubernetes endpoints controller
+    /// takes it. To policies a name stands for all of its numbers.
     pub fn named_port(&self, protocol: u8, name: &str) -> Option<u16> {
         let fits =
             |port: &&ContainerPort| port.protocol == protocol && port.name.as_deref() == Some(name);

@@ -104,8 +104,8 @@ pub fn is_exempt(key: &FlowKey) -> Option<&'static str> {
 /// As [`is_exempt`], of a packet whose hop limit is known.
 ///
 /// Discovery never crosses a router: neighbour and router discovery arrives with hop limit 255
-/// (RFC 4861 §6.1, §7.1), listener discovery with 1 (RFC 2710 §3, RFC 3810 §5). With any other it is
-/// ICMPv6 like all the rest.
+/// (RFC 4861 §6.1, §7.1), listener discovery with 1 (RFC 2710 §3, RFC 3810 §5). With any other it
+/// is ICMPv6 like all the rest.
 pub fn is_exempt_at(key: &FlowKey, hop_limit: Option<u8>) -> Option<&'static str> {
     if key.source == key.destination {
         return Some("a pod always reaches its own address");
