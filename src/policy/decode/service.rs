@@ -243,8 +243,7 @@ fn port_name(
     }
 }
 
-/// An `intstr.IntOrString`; `None` where it is left out, 0 or empty, which all mean the port
-/// itself.
+/// An `intstr.IntOrString`; `None` where it is 0 or empty, which mean the port itself.
 fn target_port(reader: &mut Reader, node: &Node, path: &Path) -> Option<TargetPort> {
     if let Some(name) = node.as_str() {
         if name.is_empty() {
