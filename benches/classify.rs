@@ -6,8 +6,8 @@
 //! too, and every expected answer is checked.
 //!
 //! A rate is the median of several passes over all keys on one core, in CPU time (`best` is the
-//! quickest pass at batch 64: on a machine with neighbours the two differ). The harness is our own because
-//! a row relates figures of different kinds (rate, memory, build time, ratio to linear).
+//! quickest pass at batch 64: on a machine with neighbours the two differ). The harness is our own
+//! because a row relates figures of different kinds (rate, memory, build time, ratio to linear).
 
 #[path = "classify/classbench.rs"]
 mod classbench;

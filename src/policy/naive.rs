@@ -47,8 +47,7 @@ fn exempt(key: &FlowKey, hop_limit: Option<u8>) -> bool {
     key.source == key.destination
         || matches!(
             (icmpv6_type, hop_limit),
-            (Some(133 | 134 | 135 | 136 | 137), None | Some(255))
-                | (Some(130 | 131 | 132 | 143), None | Some(1))
+            (Some(133..=137), None | Some(255)) | (Some(130 | 131 | 132 | 143), None | Some(1))
         )
 }
 
