@@ -139,6 +139,7 @@ impl Workers {
                 "icmp-errors-limited".to_owned(),
                 self.sum(|c| &c.replies_limited),
             ),
+            ("packets-fragmented".to_owned(), self.sum(|c| &c.fragmented)),
             (
                 "checksums-completed".to_owned(),
                 self.sum(|c| &c.checksums_completed),

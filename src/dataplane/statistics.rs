@@ -91,6 +91,8 @@ pub struct WorkerCounters {
     pub replies_sent: Counter,
     /// ICMP errors not sent because of the rate limit.
     pub replies_limited: Counter,
+    /// Packets that left in fragments.
+    pub fragmented: Counter,
     /// Checksums completed for senders that left them to their device.
     pub checksums_completed: Counter,
     /// Events control was too slow to take.
@@ -130,6 +132,7 @@ impl WorkerCounters {
             held: Volume::default(),
             replies_sent: Counter::default(),
             replies_limited: Counter::default(),
+            fragmented: Counter::default(),
             checksums_completed: Counter::default(),
             events_lost: Counter::default(),
             batches: Counter::default(),

@@ -170,6 +170,12 @@ pub fn transmit<I: FrameIo>(
         {
             port.received.count(bytes);
         }
+        if let Some(Verdict::Forward(port)) = packet.verdict
+            && packet.fragments().is_some()
+        {
+            send_fragments(io, counters, port, packet);
+            continue;
+        }
         let frame = packet.frame.take();
         match packet.verdict {
             Some(Verdict::Forward(port)) => match send(io, counters, port, frame) {
@@ -212,6 +218,40 @@ pub fn transmit<I: FrameIo>(
             }
         }
     }
+}
+
+/// Sends a packet in fragments, each in a frame of its own. Where there is no frame or no room for
+/// one of them, the packet counts as dropped and those behind are not sent: the receiver can do
+/// nothing with the others either.
+fn send_fragments<I: FrameIo>(
+    io: &mut I,
+    counters: &WorkerCounters,
+    port: PortId,
+    mut packet: Packet<I::Frame>,
+) {
+    let bytes = packet.received_bytes();
+    let mut complete = true;
+    let mut fragments = packet.fragments();
+    while let Some(fragments) = fragments.as_mut().filter(|f| complete && !f.is_done()) {
+        complete = io.allocate().is_some_and(|mut frame| {
+            frame.set_len(frame.capacity());
+            let written = fragments.write_next(frame.bytes_mut());
+            frame.set_len(written.unwrap_or(0));
+            send(io, counters, port, Some(frame))
+        });
+    }
+    match complete {
+        true => {
+            counters.fragmented.add(1);
+            counters.forwarded.count(bytes);
+        }
+        false => counters.dropped(DropReason::TransmitFull, bytes),
+    }
+    packet
+        .frame
+        .take()
+        .into_iter()
+        .for_each(|frame| io.recycle(frame));
 }
 
 /// Queues a frame; one the port cannot take goes back to the pool.

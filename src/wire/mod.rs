@@ -8,6 +8,7 @@ pub mod checksum;
 mod crc32c;
 pub mod edit;
 mod flow_key;
+pub mod fragment;
 mod martian;
 pub mod parse;
 pub mod protocol;

@@ -261,7 +261,14 @@ impl Recorder {
         match verdict {
             Verdict::Forward(out) => {
                 let comment = self.comment(arrival.number, "forward", &packet.trace);
-                self.write(out, bytes, &comment)
+                let Some(mut fragments) = packet.fragments() else {
+                    return self.write(out, bytes, &comment);
+                };
+                let mut fragment = vec![0; bytes.len()];
+                while let Some(bytes) = fragments.write_next(&mut fragment) {
+                    self.write(out, &fragment[..bytes], &comment)?;
+                }
+                Ok(())
             }
             Verdict::Drop(reason) => {
                 if let Some(out) = packet.reply_to {

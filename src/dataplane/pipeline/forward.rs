@@ -11,6 +11,7 @@ use crate::dataplane::reply::{self, ErrorKind, Replier};
 use crate::dataplane::route::{NeighbourState, RouteTarget};
 use crate::dataplane::snapshot::{Forwarding, Snapshot};
 use crate::dataplane::verdict::{DropReason, PortId, Verdict};
+use crate::wire::fragment::may_fragment;
 use crate::wire::{Address, Family, MacAddress, PacketView, checksum, edit};
 
 /// Result of looking for a way out.
@@ -149,7 +150,10 @@ impl<F: FrameBuffer> Pipeline<F> {
             packet.drop_for(DropReason::PortDown);
             return false;
         };
-        if view.packet_bytes() as u32 > link.mtu_bytes {
+        let too_big = view.packet_bytes() as u32 > link.mtu_bytes;
+        if too_big && may_fragment(view, link.mtu_bytes as usize) {
+            packet.fragment_bytes_max = Some(link.mtu_bytes);
+        } else if too_big {
             let kind = ErrorKind::PacketTooBig {
                 mtu_bytes: link.mtu_bytes,
             };

@@ -39,6 +39,7 @@ use super::snapshot::{Decision, RuleSlot, STAGES_MAX, Snapshot};
 use super::statistics::WorkerCounters;
 use super::verdict::{DropReason, PortId, Verdict};
 use crate::classifier::RuleIndex;
+use crate::wire::fragment::Fragments;
 use crate::wire::{FlowKey, PacketView};
 use hold::HoldQueue;
 
@@ -140,6 +141,8 @@ pub struct Packet<F> {
     /// Bytes of the frame as it came in.
     received_bytes: usize,
     view: Option<PacketView>,
+    /// Leaves in fragments no larger than this.
+    fragment_bytes_max: Option<u32>,
     next: Next,
     /// The frame was held before and is now released, or was handed over by another worker.
     counted: bool,
@@ -161,9 +164,16 @@ impl<F: FrameBuffer> Packet<F> {
                 state: PacketState::Untracked,
             },
             view: None,
+            fragment_bytes_max: None,
             next: Next::Track,
             counted: false,
         }
+    }
+
+    /// The fragments a forwarded packet is to leave as; `None` when it leaves whole.
+    pub fn fragments(&self) -> Option<Fragments<'_>> {
+        let mtu_bytes = self.fragment_bytes_max? as usize;
+        Fragments::new(self.frame.as_ref()?.bytes(), self.view.as_ref()?, mtu_bytes)
     }
 
     /// Bytes of the frame as it came in.

@@ -519,6 +519,64 @@ fn too_big_is_answered_with_the_mtu() {
     assert_eq!((icmp[0], &icmp[4..8]), (2, &1400u32.to_be_bytes()[..]));
 }
 
+/// The same frame as its sender would send it without path MTU discovery.
+fn may_be_fragmented(mut frame: Vec<u8>) -> Vec<u8> {
+    frame[20] &= !0x40;
+    crate::wire::sample::repair_ipv4_checksum(&mut frame);
+    frame
+}
+
+#[test]
+fn a_packet_that_may_be_fragmented_leaves_in_fragments() {
+    let mut bench = Bench::new();
+    let payload: Vec<u8> = (0..1450).map(|byte| byte as u8).collect();
+    let outcome = bench.one(INSIDE, may_be_fragmented(Out.udp(53, &payload).1));
+    assert_eq!(outcome.verdict, Verdict::Forward(OUTSIDE));
+    let mut datagram = Vec::new();
+    for (port, frame) in &outcome.sent {
+        assert_eq!((*port, &frame[..6]), (OUTSIDE, &SERVER_MAC[..]));
+        assert!(frame.len() <= 1414 && frame[22] == 63, "one hop less");
+        datagram.extend_from_slice(&frame[34..]);
+    }
+    assert_eq!((outcome.sent.len(), &datagram[8..]), (2, &payload[..]));
+    assert_eq!(bench.counters.forwarded.packets.get(), 1);
+    assert_eq!(bench.counters.fragmented.get(), 1);
+    bench.io.assert_conserved(0);
+}
+
+#[test]
+fn a_packet_waits_for_its_neighbour_whole_and_leaves_in_fragments() {
+    let mut bench = Bench::new();
+    bench.snapshot.routes = table(vec![neighbour(INSIDE, CLIENT, CLIENT_MAC)]);
+    let outcome = bench.one(INSIDE, may_be_fragmented(Out.udp(53, &[1; 1450]).1));
+    assert_eq!(outcome.verdict, Verdict::Hold);
+    bench.snapshot.routes = table(neighbours());
+    bench.snapshot.routing_generation += 1;
+    let outcome = bench.batch(&[]).pop().unwrap();
+    assert_eq!(
+        (outcome.verdict, outcome.sent.len()),
+        (Verdict::Forward(OUTSIDE), 2)
+    );
+}
+
+#[test]
+fn without_frames_for_its_fragments_a_packet_is_a_counted_drop() {
+    let mut bench = Bench::new();
+    let frame = may_be_fragmented(Out.udp(53, &[1; 1450]).1);
+    let mut taken: Vec<_> = std::iter::from_fn(|| bench.io.allocate()).collect();
+    // One for the packet itself, one for its first fragment.
+    for _ in 0..2 {
+        bench.io.recycle(taken.pop().unwrap());
+    }
+    bench.one(INSIDE, frame);
+    let drops = &bench.counters.drops[DropReason::TransmitFull as usize];
+    assert_eq!(
+        (drops.packets.get(), bench.counters.forwarded.packets.get()),
+        (1, 0)
+    );
+    bench.io.assert_conserved(taken.len());
+}
+
 #[test]
 fn routes_reject_as_they_say() {
     let mut bench = Bench::new();
