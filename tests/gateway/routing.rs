@@ -114,6 +114,8 @@ fn packets_larger_than_the_next_link_are_answered_and_tcp_adapts() {
     assert!(ping_says(&lab, &format!("-Mdo -s1472 {server4}"), answer));
     let answer = "From 2001:db8::1 icmp_seq=1 Packet too big: mtu=1400";
     assert!(ping_says(&lab, &format!("-Mdo -s1452 {server6}"), answer));
+    // RFC 1812 §5.2.6: what may be fragmented is.
+    assert!(ping_says(&lab, &format!("-Mdont -s1472 {server4}"), "ttl="));
     for server in [server4, server6] {
         let mut open = Connection::open(&lab.client, server, 80).expect("port 80 is open");
         assert!(open.echoes_bytes(500_000), "{server}");
