@@ -23,7 +23,7 @@ use portcullis::dataplane::neighbour::NeighbourRequests;
 use portcullis::dataplane::pipeline::{Packet, Pipeline, PipelineOptions};
 use portcullis::dataplane::route::{Neighbour, PortLink, Route, RouteTable, RouteTarget};
 use portcullis::dataplane::snapshot::{
-    Forwarding, PolicySnapshot, RuleSlot, Snapshot, SourceCheck, Stage, StageRule,
+    Forwarding, PolicySnapshot, RuleSlot, Skips, Snapshot, SourceCheck, Stage, StageRule,
 };
 use portcullis::dataplane::statistics::WorkerCounters;
 use portcullis::dataplane::verdict::{PortId, Verdict};
@@ -151,6 +151,7 @@ fn policy() -> PolicySnapshot {
         direction: "ingress",
         classifier: Arc::new(tree),
         rules: slots.collect(),
+        skips: Skips::default(),
     };
     PolicySnapshot {
         generation: 1,

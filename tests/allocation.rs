@@ -19,7 +19,7 @@ use portcullis::dataplane::neighbour::NeighbourRequests;
 use portcullis::dataplane::pipeline::{Pipeline, PipelineOptions};
 use portcullis::dataplane::route::{Neighbour, PortLink, Route, RouteTable, RouteTarget};
 use portcullis::dataplane::snapshot::{
-    Forwarding, PolicySnapshot, RuleSlot, Snapshot, SourceCheck, Stage, StageRule,
+    Forwarding, PolicySnapshot, RuleSlot, Skips, Snapshot, SourceCheck, Stage, StageRule,
 };
 use portcullis::dataplane::statistics::WorkerCounters;
 use portcullis::dataplane::verdict::PortId;
@@ -89,6 +89,7 @@ fn snapshot() -> Snapshot {
         direction: "ingress",
         classifier: Arc::new(tree),
         rules: vec![rule],
+        skips: Skips::default(),
     };
     let link = |last, address: &str| {
         Some(PortLink {

@@ -5,8 +5,9 @@ use std::sync::{Arc, OnceLock};
 use crate::classifier::linear::Linear;
 pub use crate::classifier::tree::Limits;
 use crate::classifier::tree::{self, CompileError, Tree};
-use crate::classifier::{Classify, RuleIndex, RuleVerdict};
-use crate::policy::{self, Direction, Origin, PolicySet, naive};
+use crate::classifier::{Classify, RuleVerdict};
+use crate::policy::{self, Direction, Origin, PolicyKey, PolicySet, naive};
+pub use crate::policy::{Decision, Opinion};
 use crate::wire::FlowKey;
 
 /// A policy set with its compiled steps.
@@ -16,33 +17,6 @@ pub struct Decider {
     trees: Vec<Arc<Tree>>,
     /// One per stage of the set, to hold the trees against; built when first asked.
     linears: OnceLock<Vec<Linear>>,
-}
-
-/// What the steps say of a key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Decision {
-    /// The verdict.
-    pub allow: bool,
-    /// Why no step was asked, if none was.
-    pub exempt: Option<&'static str>,
-    /// What each step says, in order; empty for an exempt key. A step after the first denial is
-    /// asked too: who mends one wants to know of the other.
-    pub opinions: Vec<Opinion>,
-}
-
-/// What one step says of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Opinion {
-    /// Short name of the family.
-    pub family: &'static str,
-    /// Which end of the connection it protects.
-    pub direction: Direction,
-    /// Position of the step in [`PolicySet::stages`].
-    pub stage: usize,
-    /// The deciding rule; `None` when no rule matches.
-    pub rule: Option<RuleIndex>,
-    /// What it says; `Pass` when there is none.
-    pub verdict: RuleVerdict,
 }
 
 /// A step whose rules cannot be compiled.
@@ -82,8 +56,8 @@ impl Decider {
             tree::compile(&stage.rules, limits)
                 .map(Arc::new)
                 .map_err(|source| DeciderError {
-                    family: stage.family,
-                    direction: stage.direction,
+                    family: stage.family(),
+                    direction: stage.direction(),
                     source,
                 })
         };
@@ -111,32 +85,24 @@ impl Decider {
 
     /// Decides as the data plane does, except that a denial does not keep later steps from being
     /// asked.
-    pub fn decide(&self, key: &FlowKey) -> Decision {
-        self.decide_by(key, None, |stage, key| self.trees[stage].classify(key))
+    pub fn decide(&self, packet: impl Into<PolicyKey>) -> Decision {
+        let by_tree = |stage: usize, key: &FlowKey| self.trees[stage].classify(key);
+        self.policy.evaluate_by(&packet.into(), by_tree)
     }
 
     /// As [`Decider::decide`], held against the linear reference and the naive evaluator.
     ///
     /// # Errors
     /// When one of them says otherwise.
-    pub fn decide_checked(&self, key: &FlowKey) -> Result<Decision, Box<Disagreement>> {
-        self.decide_checked_at(key, None)
-    }
-
-    /// As [`Decider::decide_checked`], of a packet whose hop limit is known.
-    ///
-    /// # Errors
-    /// As [`Decider::decide_checked`].
-    pub fn decide_checked_at(
+    pub fn decide_checked(
         &self,
-        key: &FlowKey,
-        hop_limit: Option<u8>,
+        packet: impl Into<PolicyKey>,
     ) -> Result<Decision, Box<Disagreement>> {
-        let by_tree = |stage: usize, key: &FlowKey| self.trees[stage].classify(key);
-        let decision = self.decide_by(key, hop_limit, by_tree);
+        let packet = packet.into();
+        let decision = self.decide(packet);
         let disagreement = |twin, tree: String, other: String| {
             Err(Box::new(Disagreement {
-                key: *key,
+                key: packet.key,
                 tree,
                 twin,
                 other,
@@ -147,87 +113,25 @@ impl Decider {
             stages.map(|stage| Linear::new(&stage.rules)).collect()
         });
         let by_linear = |stage: usize, key: &FlowKey| linears[stage].classify(key);
-        let linear = self.decide_by(key, hop_limit, by_linear);
+        let linear = self.policy.evaluate_by(&packet, by_linear);
         if linear != decision {
             let (tree, other) = (format!("{decision:?}"), format!("{linear:?}"));
             return disagreement("linear reference", tree, other);
         }
-        if decision.exempt.is_none() {
-            let naive = naive::evaluate_at(&self.policy, key, hop_limit);
-            let denied_by = decision
-                .denial()
-                .map(|denial| (denial.family, denial.direction));
-            if (naive.verdict == RuleVerdict::Allow) != decision.allow
-                || naive.denied_by != denied_by
-            {
-                let (tree, other) = (format!("{denied_by:?}"), format!("{:?}", naive.denied_by));
-                return disagreement("naive evaluator", tree, other);
-            }
+        let naive = naive::evaluate(&self.policy, packet);
+        let denial = decision.denial();
+        let denied_by = denial.map(|denial| (denial.family(), denial.direction()));
+        if (naive.verdict == RuleVerdict::Allow) != decision.allow || naive.denied_by != denied_by {
+            let (tree, other) = (format!("{denied_by:?}"), format!("{:?}", naive.denied_by));
+            return disagreement("naive evaluator", tree, other);
         }
         Ok(decision)
-    }
-
-    fn decide_by(
-        &self,
-        key: &FlowKey,
-        hop_limit: Option<u8>,
-        classify: impl Fn(usize, &FlowKey) -> Option<RuleIndex>,
-    ) -> Decision {
-        if let Some(reason) = policy::is_exempt_at(key, hop_limit) {
-            return Decision {
-                allow: true,
-                exempt: Some(reason),
-                opinions: Vec::new(),
-            };
-        }
-        let opinion = |(stage, rules): (usize, &policy::StageRules)| {
-            let rule = classify(stage, key);
-            let verdict = rule.map_or(RuleVerdict::Pass, |rule| rules.rules.rule(rule).verdict);
-            Opinion {
-                family: rules.family,
-                direction: rules.direction,
-                stage,
-                rule,
-                verdict,
-            }
-        };
-        let stages = self.policy.stages.iter().enumerate();
-        let opinions: Vec<_> = stages.map(opinion).collect();
-        let denied = opinions
-            .iter()
-            .any(|opinion| opinion.verdict == RuleVerdict::Deny);
-        Decision {
-            allow: !denied,
-            exempt: None,
-            opinions,
-        }
     }
 
     /// Where the deciding rule of an opinion was written.
     pub fn origin(&self, opinion: &Opinion) -> Option<&Origin> {
         let rules = &self.policy.stages[opinion.stage].rules;
         Some(self.policy.origin(rules.rule(opinion.rule?).origin))
-    }
-}
-
-impl Decision {
-    /// The first step that denies.
-    pub fn denial(&self) -> Option<&Opinion> {
-        self.opinions
-            .iter()
-            .find(|opinion| opinion.verdict == RuleVerdict::Deny)
-    }
-
-    /// The step to report: the first that denies; else the last in which a rule decided, which is
-    /// the destination's where both ends are isolated.
-    pub fn deciding(&self) -> Option<&Opinion> {
-        let last = || {
-            self.opinions
-                .iter()
-                .rev()
-                .find(|opinion| opinion.rule.is_some())
-        };
-        self.denial().or_else(last)
     }
 }
 
@@ -271,12 +175,12 @@ mod tests {
     #[test]
     fn the_first_denying_step_is_reported_and_the_others_are_asked() {
         let decider = decider();
-        let denied = decider.decide_checked(&key(OUTSIDE, POD, 81)).unwrap();
+        let denied = decider.decide_checked(key(OUTSIDE, POD, 81)).unwrap();
         assert!(!denied.allow);
         assert_eq!(denied.opinions.len(), 2);
         let denial = denied.denial().unwrap();
         assert_eq!(
-            (denial.family, denial.direction),
+            (denial.family(), denial.direction()),
             ("NP", Direction::Ingress)
         );
         assert_eq!(
@@ -284,7 +188,7 @@ mod tests {
             "NetworkPolicy/x/*#isolation"
         );
 
-        let allowed = decider.decide_checked(&key(OUTSIDE, POD, 80)).unwrap();
+        let allowed = decider.decide_checked(key(OUTSIDE, POD, 80)).unwrap();
         assert!(allowed.allow);
         let deciding = allowed.deciding().unwrap();
         assert_eq!(
@@ -292,17 +196,17 @@ mod tests {
             "NetworkPolicy/x/p#0"
         );
 
-        let out = decider.decide_checked(&key(POD, OUTSIDE, 80)).unwrap();
-        assert_eq!(out.denial().unwrap().direction, Direction::Egress);
+        let out = decider.decide_checked(key(POD, OUTSIDE, 80)).unwrap();
+        assert_eq!(out.denial().unwrap().direction(), Direction::Egress);
         let nobody = decider
-            .decide_checked(&key(OUTSIDE, OUTSIDE + 1, 80))
+            .decide_checked(key(OUTSIDE, OUTSIDE + 1, 80))
             .unwrap();
         assert!(nobody.allow && nobody.deciding().is_none());
     }
 
     #[test]
     fn an_exempt_key_is_asked_of_no_step() {
-        let decision = decider().decide_checked(&key(POD, POD, 81)).unwrap();
+        let decision = decider().decide_checked(key(POD, POD, 81)).unwrap();
         assert!(decision.allow && decision.exempt.is_some() && decision.opinions.is_empty());
     }
 
@@ -311,14 +215,14 @@ mod tests {
         let mut decider = decider();
         let empty = || Linear::new(&RuleSet::new());
         decider.linears = OnceLock::from(vec![empty(), empty()]);
-        let error = decider.decide_checked(&key(OUTSIDE, POD, 81)).unwrap_err();
+        let error = decider.decide_checked(key(OUTSIDE, POD, 81)).unwrap_err();
         assert_eq!(error.twin, "linear reference");
         let packet = "internal error: tcp 203.0.113.9:40000 > 198.18.1.1:81: ";
         assert!(error.to_string().starts_with(packet), "{error}");
 
         let mut decider = self::decider();
-        decider.policy.policies.clear();
-        let error = decider.decide_checked(&key(OUTSIDE, POD, 81)).unwrap_err();
+        decider.policy.policies.network_policies.clear();
+        let error = decider.decide_checked(key(OUTSIDE, POD, 81)).unwrap_err();
         assert_eq!(error.twin, "naive evaluator");
     }
 }

@@ -15,7 +15,7 @@ use super::probe::Probe;
 use crate::classifier::RuleVerdict;
 use crate::policy::compatibility::{NetworkPolicyProfile, Plugin};
 use crate::policy::inventory::{Namespace, Source};
-use crate::policy::{Direction, NetworkPolicy, Place, Pod, PolicySet};
+use crate::policy::{Direction, NetworkPolicy, Place, Pod, PolicySet, StageKind};
 use crate::policy::{ISOLATION_ANNOTATION, isolation_annotation};
 use crate::wire::{FlowKey, protocol};
 
@@ -117,7 +117,7 @@ pub fn explain(probe: &Probe, now: &Decider, before: &Decider) -> Result<Explana
     } else {
         now
     };
-    let key = judgement.asked.as_ref();
+    let key = judgement.key();
     let (asked_from, asked_to) = match judge::answers(probe.state) {
         true => (&probe.to, &probe.from),
         false => (&probe.from, &probe.to),
@@ -184,8 +184,10 @@ fn stage(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> Stage {
         path: origin.path.clone(),
     });
     let nearest = match opinion.verdict {
-        RuleVerdict::Deny => nearest::nearest(decider.policy(), key, opinion.direction),
-        RuleVerdict::Allow | RuleVerdict::Pass => Vec::new(),
+        RuleVerdict::Deny if is_network_policy(opinion) => {
+            nearest::nearest(decider.policy(), key, opinion.direction())
+        }
+        _ => Vec::new(),
     };
     let verdict = match opinion.verdict {
         RuleVerdict::Allow => "allow",
@@ -193,24 +195,47 @@ fn stage(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> Stage {
         RuleVerdict::Pass => "none",
     };
     Stage {
-        family: opinion.family.to_owned(),
-        direction: direction_name(opinion.direction).to_owned(),
-        protects: end_name(decider.policy(), key, opinion.direction),
+        family: opinion.family().to_owned(),
+        direction: direction_name(opinion.direction()).to_owned(),
+        protects: end_name(decider.policy(), key, opinion.direction()),
         verdict: verdict.to_owned(),
-        isolated_by: isolation(decider.policy(), key, opinion.direction),
+        isolated_by: match is_network_policy(opinion) {
+            true => isolation(decider.policy(), key, opinion.direction()),
+            false => Vec::new(),
+        },
         rule,
         reason: stage_reason(decider, key, opinion),
         nearest,
     }
 }
 
+fn is_network_policy(opinion: &Opinion) -> bool {
+    matches!(
+        opinion.kind,
+        StageKind::NetworkPolicyEgress | StageKind::NetworkPolicyIngress
+    )
+}
+
 fn stage_reason(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> String {
     let policy = decider.policy();
+    if let Some(by) = opinion.spared_by {
+        return format!("not asked: {} has decided", by.family());
+    }
     let Some(origin) = decider.origin(opinion) else {
-        return "not isolated".into();
+        return match is_network_policy(opinion) {
+            true => "not isolated".into(),
+            false => "no rule matches".into(),
+        };
     };
+    if !is_network_policy(opinion) {
+        return match opinion.verdict {
+            RuleVerdict::Allow => format!("{} allows", origin.label),
+            RuleVerdict::Deny => format!("{} denies", origin.label),
+            RuleVerdict::Pass => format!("{} passes the question on", origin.label),
+        };
+    }
     if opinion.verdict == RuleVerdict::Deny {
-        return no_rule(policy, key, opinion.direction);
+        return no_rule(policy, key, opinion.direction());
     }
     if origin.label.ends_with("#own-node") {
         return "a pod and the node it runs on always reach each other".into();
@@ -218,10 +243,10 @@ fn stage_reason(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> String {
     if origin.label.ends_with("#icmp") {
         return "icmp=always lets ICMP pass".into();
     }
-    let text = policy.policies.iter().find_map(|one| {
+    let text = policy.policies.network_policies.iter().find_map(|one| {
         let label = format!("NetworkPolicy/{}#", one.full_name());
         let index = origin.label.strip_prefix(&label)?.parse().ok()?;
-        nearest::rule_text(policy, key, opinion.direction, one, index)
+        nearest::rule_text(policy, key, opinion.direction(), one, index)
     });
     text.unwrap_or_else(|| format!("{} allows", origin.label))
 }
@@ -257,7 +282,7 @@ fn change(stages: &[Stage]) -> Vec<String> {
 
 /// The verdict's reason in one line.
 pub fn summary(decider: &Decider, judgement: &Judgement) -> String {
-    let (Some(decision), Some(key)) = (&judgement.decision, &judgement.asked) else {
+    let (Some(decision), Some(key)) = (&judgement.decision, judgement.key()) else {
         return "address resolution is not subject to policy".into();
     };
     let of_flow = match judgement.question {
@@ -277,17 +302,21 @@ pub fn summary(decider: &Decider, judgement: &Judgement) -> String {
 }
 
 fn stage_summary(decider: &Decider, opinion: &Opinion, key: &FlowKey) -> String {
-    let direction = direction_name(opinion.direction);
+    let direction = direction_name(opinion.direction());
     let policy = decider.policy();
-    let protects = end_name(policy, key, opinion.direction);
+    let protects = end_name(policy, key, opinion.direction());
     if opinion.verdict != RuleVerdict::Deny {
         let reason = stage_reason(decider, key, opinion);
         return format!("{direction} at {protects}: {reason}");
     }
-    let isolation = isolation(policy, key, opinion.direction);
+    if !is_network_policy(opinion) {
+        let reason = stage_reason(decider, key, opinion);
+        return format!("{} {direction} at {protects}: {reason}", opinion.family());
+    }
+    let isolation = isolation(policy, key, opinion.direction());
     let names: Vec<_> = isolation.iter().map(|by| &*by.name).collect();
     let names = names.join(", ");
-    let no_rule = no_rule(policy, key, opinion.direction);
+    let no_rule = no_rule(policy, key, opinion.direction());
     format!("{direction} at {protects}: isolated by {names}, and {no_rule}")
 }
 
@@ -368,7 +397,7 @@ fn isolating<'p>(
         policy.compatibility.plugin,
         Some(Plugin::MultiTenant | Plugin::Subnet)
     );
-    policy.policies.iter().filter(move |one| {
+    policy.policies.network_policies.iter().filter(move |one| {
         live && one.namespace == pod.namespace
             && one.isolates(direction)
             && one.pod_selector.matches(&pod.labels)

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::decide::{Decider, Decision, Disagreement};
 use super::probe::{Probe, ProbeProtocol, SOURCE_PORT_DEFAULT, State};
 use super::resolve::{self, Packet, ResolveError, Translation};
+use crate::policy::PolicyKey;
 use crate::policy::compatibility::Established;
 use crate::wire::{Address, Family, FlowKey, protocol};
 
@@ -18,9 +19,16 @@ pub struct Judgement {
     /// What policy says of it; `None` for ARP.
     pub decision: Option<Decision>,
     /// The packet policy was asked about: for an answer, the one answered. `None` for ARP.
-    pub asked: Option<FlowKey>,
+    pub asked: Option<PolicyKey>,
     /// The Service that was translated, if one was.
     pub translation: Option<Translation>,
+}
+
+impl Judgement {
+    /// The key of the packet policy was asked about, behind the translation of Services.
+    pub fn key(&self) -> Option<&FlowKey> {
+        self.asked.as_ref().map(|packet| &packet.key)
+    }
 }
 
 /// Which question a probe puts to policy.
@@ -65,7 +73,11 @@ pub fn judge(probe: &Probe, now: &Decider, before: &Decider) -> Result<Judgement
         State::Established | State::EstablishedReply => packet_of_either(&asked, before, now)?,
         _ => resolve::packet(&now.policy().inventory, &asked)?,
     };
-    let Some(Packet { key, translation }) = packet else {
+    let Some(Packet {
+        packet,
+        translation,
+    }) = packet
+    else {
         return Ok(Judgement {
             allow: true,
             question: Question::Arp,
@@ -74,32 +86,28 @@ pub fn judge(probe: &Probe, now: &Decider, before: &Decider) -> Result<Judgement
             translation: None,
         });
     };
-    let (question, decision, key) = match probe.state {
-        State::New => {
-            let decision = now.decide_checked_at(&key, probe.hop_limit)?;
-            (Question::Opens, decision, key)
-        }
+    let (question, decision, packet) = match probe.state {
+        State::New => (Question::Opens, now.decide_checked(packet)?, packet),
         State::Established | State::EstablishedReply => {
             let keep = now.policy().compatibility.established == Established::Keep;
-            let opened = before.decide_checked_at(&key, probe.hop_limit)?;
+            let opened = before.decide_checked(packet)?;
             if keep && opened.allow {
-                (Question::Kept, opened, key)
+                (Question::Kept, opened, packet)
             } else {
-                let decision = now.decide_checked_at(&key, probe.hop_limit)?;
-                (Question::GoesOn, decision, key)
+                (Question::GoesOn, now.decide_checked(packet)?, packet)
             }
         }
         State::Reply | State::Related if is_open_question(probe) => {
-            let (decision, key) = any_flow(now, &key)?;
-            (Question::AnswersAny, decision, key)
+            let (decision, packet) = any_flow(now, packet)?;
+            (Question::AnswersAny, decision, packet)
         }
-        State::Reply | State::Related => (Question::Answers, now.decide_checked(&key)?, key),
+        State::Reply | State::Related => (Question::Answers, now.decide_checked(packet)?, packet),
     };
     Ok(Judgement {
         allow: decision.allow,
         question,
         decision: Some(decision),
-        asked: Some(key),
+        asked: Some(packet),
         translation,
     })
 }
@@ -193,11 +201,12 @@ fn is_open_question(probe: &Probe) -> bool {
 
 /// Looks for a flow between the ends of `key` that may be opened: of the key's protocol, or of any
 /// where that is ICMP. Gives the first, or else the denial of the key itself.
-fn any_flow(now: &Decider, key: &FlowKey) -> Result<(Decision, FlowKey), Box<Disagreement>> {
-    let own = now.decide_checked(key)?;
+fn any_flow(now: &Decider, packet: PolicyKey) -> Result<(Decision, PolicyKey), Box<Disagreement>> {
+    let own = now.decide_checked(packet)?;
     if own.allow {
-        return Ok((own, *key));
+        return Ok((own, packet));
     }
+    let key = &packet.key;
     let with_ports = [protocol::TCP, protocol::UDP, protocol::SCTP];
     let protocols = if key.is_icmp() {
         &with_ports[..]
@@ -213,17 +222,22 @@ fn any_flow(now: &Decider, key: &FlowKey) -> Result<(Decision, FlowKey), Box<Dis
     }
     for &protocol in protocols {
         for &destination_port in &ports {
-            let candidate = FlowKey {
+            let with_ports = |key: FlowKey| FlowKey {
                 protocol,
                 source_port: SOURCE_PORT_DEFAULT,
                 destination_port,
-                ..*key
+                ..key
             };
-            let decision = now.decide_checked(&candidate)?;
+            let candidate = PolicyKey {
+                key: with_ports(packet.key),
+                original: with_ports(packet.original),
+                ..packet
+            };
+            let decision = now.decide_checked(candidate)?;
             if decision.allow {
                 return Ok((decision, candidate));
             }
         }
     }
-    Ok((own, *key))
+    Ok((own, packet))
 }

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use super::decide::{Decider, DeciderError};
 use super::rule_slots::{RuleSlots, RuleTotals, SlotsExhausted};
+use crate::classifier::RuleVerdict;
 use crate::classifier::tree::Limits;
-use crate::dataplane::snapshot::{PolicySnapshot, RuleSlot, STAGES_MAX, Stage, StageRule};
+use crate::dataplane::snapshot::{PolicySnapshot, RuleSlot, Skips, Stage, StageRule};
 use crate::policy::source::{ReadError, read_directory};
-use crate::policy::{self, Compatibility, Direction, Finding, Severity, SourceFile};
+use crate::policy::{self, Compatibility, Direction, Finding, Severity, SourceFile, StageMask};
 
 /// Yields the complete set of manifests.
 pub trait PolicySource: Send + Sync {
@@ -125,7 +126,6 @@ pub fn prepare(
     let Some(set) = loaded.policy else {
         return Err(PolicyRefused::Findings(loaded.findings));
     };
-    debug_assert!(set.stages.len() <= STAGES_MAX);
     Ok(Prepared {
         decider: Decider::new(set, limits)?,
         findings: loaded.findings,
@@ -145,6 +145,7 @@ pub fn activate(
     let set = prepared.decider.policy();
     let mut stages = Vec::with_capacity(set.stages.len());
     for (rules, tree) in set.stages.iter().zip(prepared.decider.trees()) {
+        let skips = |verdict| rules.kind.skips(verdict, &set.compatibility).0;
         let stage_rules = rules.rules.rules().iter().map(|rule| {
             let label = &set.origin(rule.origin).label;
             let slot = slots.assign(rule.id, label, generation, &totals)?;
@@ -154,10 +155,16 @@ pub fn activate(
             })
         });
         stages.push(Stage {
-            family: rules.family,
-            direction: direction_name(rules.direction),
+            family: rules.family(),
+            direction: direction_name(rules.direction()),
             classifier: tree.clone(),
             rules: stage_rules.collect::<Result<_, _>>()?,
+            skips: Skips {
+                own: StageMask::of(&[rules.kind]).0,
+                allow: skips(Some(RuleVerdict::Allow)),
+                pass: skips(Some(RuleVerdict::Pass)),
+                none: skips(None),
+            },
         });
     }
     Ok(PolicySnapshot { generation, stages })

@@ -139,6 +139,10 @@ impl Workers {
                 "icmp-errors-limited".to_owned(),
                 self.sum(|c| &c.replies_limited),
             ),
+            (
+                "flows-without-rule-counters".to_owned(),
+                self.sum(|c| &c.trails_full),
+            ),
             ("packets-fragmented".to_owned(), self.sum(|c| &c.fragmented)),
             (
                 "checksums-completed".to_owned(),
@@ -174,8 +178,8 @@ pub fn stages(prepared: &Prepared) -> Vec<StageStatus> {
         .zip(prepared.decider.trees());
     stages
         .map(|(rules, tree)| StageStatus {
-            family: rules.family.to_owned(),
-            direction: direction_name(rules.direction).to_owned(),
+            family: rules.family().to_owned(),
+            direction: direction_name(rules.direction()).to_owned(),
             rules: rules.rules.rules().len(),
             nodes: tree.statistics().nodes as usize,
             bytes: tree.statistics().bytes as usize,

@@ -4,14 +4,14 @@ use std::net::IpAddr;
 
 use super::probe::{Endpoint, Probe, ProbeProtocol, SOURCE_PORT_DEFAULT};
 use crate::policy::inventory::{Service, ServicePort, TargetPort};
-use crate::policy::{Inventory, Pod};
+use crate::policy::{Inventory, Pod, PolicyKey};
 use crate::wire::{Address, Family, FlowKey, protocol};
 
 /// A probe with addresses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packet {
-    /// What policy is asked about: after the translation of services.
-    pub key: FlowKey,
+    /// What policy is asked about.
+    pub packet: PolicyKey,
     /// The translation, if there was one.
     pub translation: Option<Translation>,
 }
@@ -310,8 +310,17 @@ pub fn packet(inventory: &Inventory, probe: &Probe) -> Result<Option<Packet>, Re
         key.source_port = probe.source_port.unwrap_or(SOURCE_PORT_DEFAULT);
         key.destination_port = port;
     }
+    let original = key;
     let translation = translate(inventory, probe, &mut key)?;
-    Ok(Some(Packet { key, translation }))
+    let packet = PolicyKey {
+        original,
+        hop_limit: probe.hop_limit,
+        ..PolicyKey::from(key)
+    };
+    Ok(Some(Packet {
+        packet,
+        translation,
+    }))
 }
 
 /// The addresses of an end, or the one given instead; the end must exist all the same.
@@ -494,7 +503,7 @@ mod tests {
 
     fn key(probe: &Probe) -> String {
         match packet(&set().inventory, probe) {
-            Ok(Some(packet)) => packet.key.to_string(),
+            Ok(Some(packet)) => packet.packet.key.to_string(),
             Ok(None) => "no packet".into(),
             Err(error) => error.to_string(),
         }

@@ -42,10 +42,66 @@ pub struct Stage {
     pub classifier: Arc<dyn Classify>,
     /// By [`RuleIndex`].
     pub rules: Vec<StageRule>,
+    /// What its answers spare later stages.
+    pub skips: Skips,
 }
 
-/// Stages a snapshot may have; a flow remembers the deciding rule of each.
-pub const STAGES_MAX: usize = 2;
+/// Which stages need not be asked after a stage's answer, each stage a bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Skips {
+    /// The stage itself.
+    pub own: u32,
+    /// After a rule that allows.
+    pub allow: u32,
+    /// After a rule that passes the question on.
+    pub pass: u32,
+    /// When no rule matches.
+    pub none: u32,
+}
+
+/// Deciding rules a flow remembers at the most: an end has no more than two tiers of security
+/// groups, one rule of each of three tiers of policies, and what leaves the cluster passes four
+/// lists.
+pub const DECIDING_RULES_MAX: usize = 12;
+
+impl FromIterator<RuleSlot> for DecidingRules {
+    /// At most [`DECIDING_RULES_MAX`]; further ones are left out.
+    fn from_iter<I: IntoIterator<Item = RuleSlot>>(rules: I) -> Self {
+        let mut all = DecidingRules::NONE;
+        rules.into_iter().for_each(|rule| all.push(rule));
+        all
+    }
+}
+
+/// The rules that decided a packet, in the order of their stages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DecidingRules([RuleSlot; DECIDING_RULES_MAX]);
+
+impl DecidingRules {
+    /// None.
+    pub const NONE: DecidingRules = DecidingRules([RuleSlot::NONE; DECIDING_RULES_MAX]);
+
+    /// The rules, first stage first.
+    #[inline]
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = RuleSlot> + '_ {
+        let len = self.0.iter().position(|slot| !slot.is_some());
+        self.0[..len.unwrap_or(DECIDING_RULES_MAX)].iter().copied()
+    }
+
+    /// The last one: the rule that denied, where one did.
+    pub fn last(&self) -> Option<RuleSlot> {
+        self.iter().next_back()
+    }
+
+    #[inline]
+    fn push(&mut self, rule: RuleSlot) {
+        let free = self.0.iter_mut().find(|slot| !slot.is_some());
+        debug_assert!(free.is_some(), "more stages decide than can be remembered");
+        if let Some(free) = free {
+            *free = rule;
+        }
+    }
+}
 
 /// Outcome of asking all stages about one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,8 +110,10 @@ pub struct Decision {
     pub allowed: bool,
     /// Stage that denied it, when one did.
     pub denied_by: Option<u8>,
-    /// Deciding rule of each stage asked.
-    pub rules: [RuleSlot; STAGES_MAX],
+    /// Deciding rules of the stages asked.
+    pub rules: DecidingRules,
+    /// Stages that need not be asked.
+    skips: u32,
 }
 
 impl Decision {
@@ -63,7 +121,8 @@ impl Decision {
     pub const NO_OPINION: Decision = Decision {
         allowed: true,
         denied_by: None,
-        rules: [RuleSlot::NONE; STAGES_MAX],
+        rules: DecidingRules::NONE,
+        skips: 0,
     };
 }
 
@@ -80,9 +139,8 @@ impl PolicySnapshot {
     pub fn decide(&self, key: &FlowKey) -> Decision {
         let mut decision = Decision::NO_OPINION;
         for (number, stage) in self.stages.iter().enumerate() {
-            decision.add(number, stage, stage.classifier.classify(key));
-            if !decision.allowed {
-                break;
+            if decision.wants(stage) {
+                decision.add(number, stage, stage.classifier.classify(key));
             }
         }
         decision
@@ -90,15 +148,29 @@ impl PolicySnapshot {
 }
 
 impl Decision {
-    /// Adds one stage's answer. Stages behind a denial must not be added.
+    /// Is the stage to be asked? The first denial is final, and an earlier answer may have made it
+    /// unnecessary.
+    #[inline]
+    pub fn wants(&self, stage: &Stage) -> bool {
+        self.allowed && self.skips & stage.skips.own == 0
+    }
+
+    /// Adds the answer of a stage that is wanted.
     #[inline]
     pub fn add(&mut self, number: usize, stage: &Stage, matched: Option<RuleIndex>) {
-        let Some(index) = matched else { return };
+        let Some(index) = matched else {
+            self.skips |= stage.skips.none;
+            return;
+        };
         let rule = stage.rules[index.0 as usize];
-        self.rules[number] = rule.slot;
-        if rule.verdict == RuleVerdict::Deny {
-            self.allowed = false;
-            self.denied_by = Some(number as u8);
+        self.rules.push(rule.slot);
+        match rule.verdict {
+            RuleVerdict::Allow => self.skips |= stage.skips.allow,
+            RuleVerdict::Pass => self.skips |= stage.skips.pass,
+            RuleVerdict::Deny => {
+                self.allowed = false;
+                self.denied_by = Some(number as u8);
+            }
         }
     }
 }

@@ -91,6 +91,8 @@ pub struct WorkerCounters {
     pub replies_sent: Counter,
     /// ICMP errors not sent because of the rate limit.
     pub replies_limited: Counter,
+    /// Decisions whose flows' packets are not counted by rule: too many combinations of rules.
+    pub trails_full: Counter,
     /// Packets that left in fragments.
     pub fragmented: Counter,
     /// Checksums completed for senders that left them to their device.
@@ -132,6 +134,7 @@ impl WorkerCounters {
             held: Volume::default(),
             replies_sent: Counter::default(),
             replies_limited: Counter::default(),
+            trails_full: Counter::default(),
             fragmented: Counter::default(),
             checksums_completed: Counter::default(),
             events_lost: Counter::default(),

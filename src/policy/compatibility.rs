@@ -52,9 +52,97 @@ pub enum Plugin {
     Subnet,
 }
 
-/// All switches. An unknown value is a load error, never a fallback.
+/// How the security groups of a destination and NetworkPolicy combine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Combination {
+    /// Both must allow.
+    #[default]
+    And,
+    /// Where a security group is bound it decides alone (Kube-OVN).
+    KubeOvn,
+}
+
+/// What becomes of a pod whose security groups are all unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UnknownGroups {
+    /// It is closed both ways.
+    #[default]
+    Closed,
+    /// It is open (Kube-OVN).
+    Open,
+}
+
+/// What words of a security group mean that nobody defined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum UnknownStrings {
+    /// They are refused.
+    #[default]
+    Reject,
+    /// An unknown protocol is any, an unknown policy drops (Kube-OVN).
+    Upstream,
+}
+
+/// What the security groups of a source see of a packet to a Service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EgressView {
+    /// The ClusterIP (Kube-OVN).
+    #[default]
+    Original,
+    /// The pod behind it.
+    Translated,
+}
+
+/// Whose MultiNetworkPolicy it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MultiNetworkDialect {
+    /// As the API says: NetworkPolicy on other networks.
+    #[default]
+    Api,
+    /// As multi-networkpolicy-iptables does.
+    Iptables,
+    /// As OVN-Kubernetes does.
+    OvnKubernetes,
+}
+
+/// Which attachments the administrator's tiers are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AdminScope {
+    /// Those of the cluster's own network (OVN-Kubernetes).
+    #[default]
+    Primary,
+    /// Secondary ones too.
+    All,
+}
+
+/// Which generation of EgressNetworkPolicy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EgressGeneration {
+    /// OpenShift 3.x.
+    #[default]
+    Three,
+    /// OpenShift 4.x.
+    Four,
+}
+
+/// All switches. An unknown value is a load error, never a fallback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Compatibility {
+    /// `sg_np_combine`: `and` or `kube-ovn`.
+    pub sg_np_combine: Combination,
+    /// `sg_unknown_groups`: `closed` or `open`.
+    pub sg_unknown_groups: UnknownGroups,
+    /// `sg_unknown_strings`: `reject` or `upstream`.
+    pub sg_unknown_strings: UnknownStrings,
+    /// `sg_egress_view`: `original` or `translated`.
+    pub sg_egress_view: EgressView,
+    /// `sg_priority_max`: 16384 or 200.
+    pub sg_priority_max: u32,
+    /// `mnp_compat`: `api`, `iptables` or `ovn-kubernetes`.
+    pub mnp_compat: MultiNetworkDialect,
+    /// `cnp_secondary`: `ignore` or `apply`.
+    pub cnp_secondary: AdminScope,
+    /// `enp_generation`: `3.x` or `4.x`.
+    pub enp_generation: EgressGeneration,
     /// `established`: `reevaluate` or `keep`.
     pub established: Established,
     /// `invalid`: `drop` or `evaluate`.
@@ -89,16 +177,6 @@ pub enum CompatibilityError {
         /// All values, comma-separated, the default first.
         allowed: String,
     },
-    /// The switch chooses between behaviours of policies this version does not load.
-    #[error("{switch}={value} is not supported yet; only the default {default} is")]
-    NotSupported {
-        /// The switch.
-        switch: &'static str,
-        /// What was asked for.
-        value: String,
-        /// What is in force.
-        default: &'static str,
-    },
 }
 
 /// Every switch with its values, the default first.
@@ -118,13 +196,31 @@ const SWITCHES: &[(&str, &[&str])] = &[
     ("plugin", &["networkpolicy", "multitenant", "subnet"]),
 ];
 
+impl Default for Compatibility {
+    fn default() -> Self {
+        Compatibility {
+            sg_np_combine: Combination::default(),
+            sg_unknown_groups: UnknownGroups::default(),
+            sg_unknown_strings: UnknownStrings::default(),
+            sg_egress_view: EgressView::default(),
+            sg_priority_max: 16384,
+            mnp_compat: MultiNetworkDialect::default(),
+            cnp_secondary: AdminScope::default(),
+            enp_generation: EgressGeneration::default(),
+            established: Established::default(),
+            invalid: Invalid::default(),
+            icmp: Icmp::default(),
+            np_profile: NetworkPolicyProfile::default(),
+            plugin: None,
+        }
+    }
+}
+
 impl Compatibility {
     /// Sets one switch from its written form.
     ///
-    /// Switches of policy systems this version does not load accept their default alone.
-    ///
     /// # Errors
-    /// An unknown switch or value, or one that is not supported yet; each names what is allowed.
+    /// An unknown switch or value; it names what is allowed.
     pub fn set(&mut self, switch: &str, value: &str) -> Result<(), CompatibilityError> {
         let Some(&(switch, values)) = SWITCHES.iter().find(|(name, _)| *name == switch) else {
             let names: Vec<_> = SWITCHES.iter().map(|(name, _)| *name).collect();
@@ -152,14 +248,24 @@ impl Compatibility {
             ("plugin", "networkpolicy") => self.plugin = Some(Plugin::NetworkPolicy),
             ("plugin", "multitenant") => self.plugin = Some(Plugin::MultiTenant),
             ("plugin", _) => self.plugin = Some(Plugin::Subnet),
-            _ if value == values[0] => {}
-            _ => {
-                return Err(CompatibilityError::NotSupported {
-                    switch,
-                    value: value.to_owned(),
-                    default: values[0],
-                });
-            }
+            ("sg_np_combine", "and") => self.sg_np_combine = Combination::And,
+            ("sg_np_combine", _) => self.sg_np_combine = Combination::KubeOvn,
+            ("sg_unknown_groups", "closed") => self.sg_unknown_groups = UnknownGroups::Closed,
+            ("sg_unknown_groups", _) => self.sg_unknown_groups = UnknownGroups::Open,
+            ("sg_unknown_strings", "reject") => self.sg_unknown_strings = UnknownStrings::Reject,
+            ("sg_unknown_strings", _) => self.sg_unknown_strings = UnknownStrings::Upstream,
+            ("sg_egress_view", "original") => self.sg_egress_view = EgressView::Original,
+            ("sg_egress_view", _) => self.sg_egress_view = EgressView::Translated,
+            ("sg_priority_max", "16384") => self.sg_priority_max = 16384,
+            ("sg_priority_max", _) => self.sg_priority_max = 200,
+            ("mnp_compat", "api") => self.mnp_compat = MultiNetworkDialect::Api,
+            ("mnp_compat", "iptables") => self.mnp_compat = MultiNetworkDialect::Iptables,
+            ("mnp_compat", _) => self.mnp_compat = MultiNetworkDialect::OvnKubernetes,
+            ("cnp_secondary", "ignore") => self.cnp_secondary = AdminScope::Primary,
+            ("cnp_secondary", _) => self.cnp_secondary = AdminScope::All,
+            ("enp_generation", "3.x") => self.enp_generation = EgressGeneration::Three,
+            ("enp_generation", _) => self.enp_generation = EgressGeneration::Four,
+            _ => unreachable!("every switch of the table is set above"),
         }
         Ok(())
     }
@@ -170,12 +276,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_switch_takes_its_default() {
+    fn every_switch_takes_its_default_and_every_other_value_changes_something() {
         let mut compatibility = Compatibility::default();
         for (switch, values) in SWITCHES.iter().filter(|(switch, _)| *switch != "plugin") {
             compatibility.set(switch, values[0]).unwrap();
         }
         assert_eq!(compatibility, Compatibility::default());
+        for (switch, values) in SWITCHES {
+            for value in &values[1..] {
+                let mut changed = Compatibility::default();
+                changed.set(switch, value).unwrap();
+                assert_ne!(changed, Compatibility::default(), "{switch}={value}");
+            }
+        }
     }
 
     #[test]
@@ -194,6 +307,7 @@ mod tests {
             icmp: Icmp::Always,
             np_profile: NetworkPolicyProfile::V1Beta1Isolation,
             plugin: Some(Plugin::Subnet),
+            ..Compatibility::default()
         };
         assert_eq!(compatibility, expected);
         let mut error = |switch, value| compatibility.set(switch, value).unwrap_err().to_string();
@@ -202,8 +316,9 @@ mod tests {
             "unknown value \"Keep\" of compatibility switch established; allowed: reevaluate, keep"
         );
         assert_eq!(
-            error("mnp_compat", "iptables"),
-            "mnp_compat=iptables is not supported yet; only the default api is"
+            error("mnp_compat", "nftables"),
+            "unknown value \"nftables\" of compatibility switch mnp_compat; allowed: api, iptables, \
+             ovn-kubernetes"
         );
         assert!(
             error("icpm", "always").starts_with("unknown compatibility switch \"icpm\"; there")

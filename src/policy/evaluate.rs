@@ -1,74 +1,125 @@
-//! Asking the compiled rules, by reading them from the top: slow, and with all the answers.
+//! Asking the steps in their order, by whatever finds the matching rule of a step.
 
-use super::{Direction, PolicySet, is_exempt};
+use super::key::{Exemption, PolicyKey};
+use super::stage::{StageKind, StageMask};
+use super::{Direction, PolicySet};
 use crate::classifier::{RuleIndex, RuleSet, RuleVerdict};
 use crate::wire::FlowKey;
 
-/// What one stage says of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Step {
-    /// [`super::StageRules::family`].
-    pub family: &'static str,
-    /// [`super::StageRules::direction`].
-    pub direction: Direction,
-    /// Position of the stage in [`PolicySet::stages`].
-    pub stage: usize,
-    /// The first rule that matches; `None`: the stage has no opinion.
-    pub rule: Option<RuleIndex>,
-    /// What it means: no opinion allows.
-    pub verdict: RuleVerdict,
-}
-
-/// What all stages together say of a key.
+/// What the steps say of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Evaluation {
-    /// Why no stage was asked; see [`is_exempt`].
+pub struct Decision {
+    /// The verdict.
+    pub allow: bool,
+    /// Why some step was not asked, or none.
     pub exempt: Option<&'static str>,
-    /// Every stage in order, those behind the first denial too; empty if exempt.
-    pub steps: Vec<Step>,
+    /// What each step says, in order. A step after the first denial is asked too: who mends one
+    /// wants to know of the other.
+    pub opinions: Vec<Opinion>,
 }
 
-impl Evaluation {
-    /// The step that denies, if one does: the first in order.
-    pub fn denied_by(&self) -> Option<&Step> {
-        self.steps
+/// What one step says of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opinion {
+    /// Which step.
+    pub kind: StageKind,
+    /// Position of the step in [`PolicySet::stages`].
+    pub stage: usize,
+    /// The deciding rule; `None` when no rule matches.
+    pub rule: Option<RuleIndex>,
+    /// What it says; `Pass` when there is none.
+    pub verdict: RuleVerdict,
+    /// The step was not asked, since this one before it had decided for it too.
+    pub spared_by: Option<StageKind>,
+}
+
+impl Opinion {
+    /// Short name of the family.
+    pub fn family(&self) -> &'static str {
+        self.kind.family()
+    }
+
+    /// Which end of the connection the step protects.
+    pub fn direction(&self) -> Direction {
+        self.kind.direction()
+    }
+}
+
+impl Decision {
+    /// The first step that denies.
+    pub fn denial(&self) -> Option<&Opinion> {
+        self.opinions
             .iter()
-            .find(|step| step.verdict == RuleVerdict::Deny)
+            .find(|opinion| opinion.verdict == RuleVerdict::Deny)
+    }
+
+    /// The step to report: the first that denies; else the last in which a rule decided, which is
+    /// the destination's where both ends are isolated.
+    pub fn deciding(&self) -> Option<&Opinion> {
+        let last = || {
+            self.opinions
+                .iter()
+                .rev()
+                .find(|opinion| opinion.rule.is_some())
+        };
+        self.denial().or_else(last)
     }
 
     /// Allow or Deny.
     pub fn verdict(&self) -> RuleVerdict {
-        match self.denied_by() {
-            Some(_) => RuleVerdict::Deny,
-            None => RuleVerdict::Allow,
+        match self.allow {
+            true => RuleVerdict::Allow,
+            false => RuleVerdict::Deny,
         }
     }
 }
 
 impl PolicySet {
-    /// Decides a key as the packet path does, with the reason. Linear in the number of rules: for
-    /// explanations and tests.
-    pub fn evaluate(&self, key: &FlowKey) -> Evaluation {
-        let exempt = is_exempt(key);
-        let step = |(stage, rules): (usize, &super::StageRules)| {
-            let rule = first_match(&rules.rules, key);
-            let verdict = match rule.map(|rule| rules.rules.rule(rule).verdict) {
-                Some(RuleVerdict::Deny) => RuleVerdict::Deny,
-                Some(RuleVerdict::Allow | RuleVerdict::Pass) | None => RuleVerdict::Allow,
-            };
-            Step {
-                family: rules.family,
-                direction: rules.direction,
-                stage,
-                rule,
-                verdict,
+    /// Decides a packet by reading the compiled rules from the top: slow, for tests.
+    pub fn evaluate(&self, packet: impl Into<PolicyKey>) -> Decision {
+        self.evaluate_by(&packet.into(), |stage, key| {
+            first_match(&self.stages[stage].rules, key)
+        })
+    }
+
+    /// Decides a packet as the data plane does, except that a denial does not keep later steps from
+    /// being asked. `classify` finds the rule of a step, by its position, that matches a key.
+    pub fn evaluate_by(
+        &self,
+        packet: &PolicyKey,
+        classify: impl Fn(usize, &FlowKey) -> Option<RuleIndex>,
+    ) -> Decision {
+        let exemption = packet.exemption();
+        let exempt = exemption.map_or(StageMask::NONE, |exemption| exemption.skips);
+        let mut spared: Vec<(StageKind, StageMask)> = Vec::new();
+        let mut opinions = Vec::new();
+        for (stage, rules) in self.stages.iter().enumerate() {
+            let kind = rules.kind;
+            if exempt.contains(kind) {
+                continue;
             }
-        };
-        let steps = match exempt {
-            Some(_) => Vec::new(),
-            None => self.stages.iter().enumerate().map(step).collect(),
-        };
-        Evaluation { exempt, steps }
+            let mut spared_by = spared.iter().filter(|(_, skips)| skips.contains(kind));
+            let mut opinion = Opinion {
+                kind,
+                stage,
+                rule: None,
+                verdict: RuleVerdict::Pass,
+                spared_by: spared_by.next().map(|(by, _)| *by),
+            };
+            if opinion.spared_by.is_none() {
+                opinion.rule = classify(stage, &kind.view(packet, &self.compatibility));
+                let verdict = opinion.rule.map(|rule| rules.rules.rule(rule).verdict);
+                opinion.verdict = verdict.unwrap_or(RuleVerdict::Pass);
+                spared.push((kind, kind.skips(verdict, &self.compatibility)));
+            }
+            opinions.push(opinion);
+        }
+        let deny = |opinion: &Opinion| opinion.verdict == RuleVerdict::Deny;
+        Decision {
+            allow: !opinions.iter().any(deny),
+            exempt: exemption.map(|Exemption { reason, .. }| reason),
+            opinions,
+        }
     }
 }
 

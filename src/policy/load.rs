@@ -35,7 +35,7 @@ pub fn load_documents(
     report_same_names(&objects, &mut findings);
     report_same_addresses(&objects, &mut findings);
     report_same_cluster_addresses(&objects, &mut findings);
-    objects.policies.sort_by(|one, other| {
+    objects.policies.network_policies.sort_by(|one, other| {
         let name = |policy: &NetworkPolicy| (policy.namespace.clone(), policy.name.clone());
         name(one).cmp(&name(other))
     });
@@ -58,7 +58,7 @@ pub(super) fn assemble(
         objects.namespaces,
         objects.nodes,
         objects.services,
-        policies.iter().map(|policy| policy.namespace.clone()),
+        policies.namespaces(),
     );
     let selections = Selections::new(&inventory);
     lint::lint(&inventory, &selections, &policies, compatibility, findings);
@@ -104,7 +104,7 @@ fn report_same_names(objects: &Objects, findings: &mut Vec<Finding>) {
             &service.source,
         );
     }
-    for policy in &objects.policies {
+    for policy in &objects.policies.network_policies {
         check(
             "NetworkPolicy",
             &policy.namespace,

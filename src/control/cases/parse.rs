@@ -7,7 +7,7 @@ use super::fields::{Fields, Reader, described};
 use super::{Case, Expectation, Manifests, ProbeCase, Reception, RejectCase};
 use crate::control::probe::{self, Endpoint, Probe, ProbeProtocol, State};
 use crate::policy::document::{self, Document, Node, Position};
-use crate::policy::{Compatibility, CompatibilityError, Finding, Place, Severity, SourceFile};
+use crate::policy::{Compatibility, Finding, Place, Severity, SourceFile};
 
 const CASE_KEYS: &[&str] = &[
     "id",
@@ -203,11 +203,7 @@ fn compatibility<'d>(
             continue;
         };
         if let Err(error) = base.set(&switch.key, &value) {
-            let id = match &error {
-                CompatibilityError::NotSupported { .. } => "case-unsupported",
-                _ => "case-value",
-            };
-            reader.error(id, switch.key_position, &path, error.to_string());
+            reader.error("case-value", switch.key_position, &path, error.to_string());
         }
     }
     base
@@ -631,11 +627,7 @@ mod tests {
             );
         }
         let probe = "probes: [{from: ip:::1, to: ip:::1, proto: arp, expect: allow}]";
-        for key in [
-            "dns: {a: {a: []}}",
-            "dns_timeline: []",
-            "compat: {mnp_compat: iptables}",
-        ] {
+        for key in ["dns: {a: {a: []}}", "dns_timeline: []"] {
             let (cases, findings) = read(&format!("id: c\n{key}\n{probe}"));
             assert!(cases.is_empty(), "{key}");
             assert!(findings[0].contains("not supported yet"), "{findings:?}");

@@ -225,8 +225,8 @@ fn outcome(case: &Case, probe: &ProbeCase, decider: &Decider, judgement: &Judgem
     // What isolates is written somewhere, though the denial that follows from it is not.
     let isolating = || {
         let denial = opinion.filter(|opinion| opinion.verdict == RuleVerdict::Deny)?;
-        let key = judgement.asked.as_ref()?;
-        let isolation = explain::isolation(decider.policy(), key, denial.direction);
+        let key = judgement.key()?;
+        let isolation = explain::isolation(decider.policy(), key, denial.direction());
         isolation.into_iter().find_map(|by| by.place)
     };
     let verdict = |allow| if allow { "allow" } else { "deny" };
@@ -247,7 +247,7 @@ fn outcome(case: &Case, probe: &ProbeCase, decider: &Decider, judgement: &Judgem
         subject: probe.probe.to_string(),
         expect,
         got,
-        stage: opinion.map(|opinion| opinion.family),
+        stage: opinion.map(|opinion| opinion.family()),
         rule: origin.map(|origin| origin.label.clone()),
         rule_place: written.or_else(isolating),
         reason: explain::summary(decider, judgement),
@@ -264,7 +264,7 @@ fn details(probe: &ProbeCase, judgement: &Judgement) -> Vec<(String, String)> {
             .decision
             .as_ref()
             .and_then(|decision| decision.denial());
-        let found = denial.map_or("none", |denial| denial.family);
+        let found = denial.map_or("none", |denial| denial.family());
         details.push((format!("at {wanted}"), format!("at {found}")));
     }
     if let Some(wanted) = &expectation.reject {
@@ -292,7 +292,7 @@ fn details(probe: &ProbeCase, judgement: &Judgement) -> Vec<(String, String)> {
 
 /// Source and destination of the probe's packet after translation.
 fn on_the_wire(probe: &ProbeCase, judgement: &Judgement) -> (Option<Socket>, Option<Socket>) {
-    let Some(key) = judgement.asked else {
+    let Some(key) = judgement.key() else {
         return (None, None);
     };
     let has_ports = probe.probe.protocol.has_ports();

@@ -36,7 +36,7 @@ pub(super) fn nearest(policy: &PolicySet, key: &FlowKey, direction: Direction) -
         pod,
     };
     let mut found = Vec::new();
-    for one in &policy.policies {
+    for one in &policy.policies.network_policies {
         if one.namespace != pod.namespace {
             continue;
         }

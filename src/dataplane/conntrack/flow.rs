@@ -1,7 +1,7 @@
 //! One flow: its two keys, its state, and what the pipeline remembers of its first packet.
 
 use super::tcp::TcpState;
-use crate::dataplane::snapshot::RuleSlot;
+use super::trail::TrailId;
 use crate::dataplane::verdict::PortId;
 use crate::wire::{FlowKey, MacAddress, protocol};
 
@@ -87,8 +87,8 @@ pub struct Flow {
     pub blocked: bool,
     /// Policy generation that last judged the flow.
     pub generation: u32,
-    /// Rules that decided in each stage; [`RuleSlot::NONE`] where no rule had an opinion.
-    pub rules: [RuleSlot; 2],
+    /// The rules that decided it.
+    pub trail: TrailId,
     /// Way out, by [`FlowDirection`].
     pub hops: [HopCache; 2],
     /// Port packets of each direction arrive on, as the source check last accepted it.
@@ -112,7 +112,7 @@ impl Flow {
             state,
             blocked: false,
             generation: 0,
-            rules: [RuleSlot::NONE; 2],
+            trail: TrailId::default(),
             hops: [HopCache::EMPTY; 2],
             arrives: [None; 2],
             created_us: now_us,

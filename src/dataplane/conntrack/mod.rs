@@ -6,6 +6,7 @@
 //!
 //! - [`table`]: the bounded table: find, insert, evict, expire. It knows keys and deadlines alone.
 //! - [`tcp`]: the TCP state machine.
+//! - [`trail`]: the rules that decided a flow, shared between flows.
 //! - [`timeout`]: how long a flow of each state lives.
 //!
 //! A table belongs to one worker. Everything is allocated at start.
@@ -14,7 +15,9 @@ pub mod flow;
 pub mod table;
 pub mod tcp;
 pub mod timeout;
+pub mod trail;
 
 pub use flow::{Flow, FlowDirection, FlowState, HopCache};
 pub use table::{FlowRef, FlowTable, InsertError};
 pub use timeout::Timeouts;
+pub use trail::{TrailId, Trails};

@@ -2,10 +2,10 @@
 //! create the flow or bring it up to date.
 
 use super::{Next, Packet, PacketState, Pipeline};
-use crate::dataplane::conntrack::{Flow, FlowDirection, FlowRef, InsertError};
+use crate::dataplane::conntrack::{Flow, FlowDirection, FlowRef, InsertError, TrailId};
 use crate::dataplane::event::Event;
 use crate::dataplane::frame::FrameBuffer;
-use crate::dataplane::snapshot::{Decision, PolicySnapshot, Snapshot};
+use crate::dataplane::snapshot::{Decision, PolicySnapshot, RuleSlot, Snapshot};
 use crate::dataplane::verdict::DropReason;
 use crate::wire::parse::TcpFlags;
 use crate::wire::{FlowKey, protocol};
@@ -42,8 +42,7 @@ impl<F: FrameBuffer> Pipeline<F> {
                 .classifier
                 .classify_batch(&scratch.keys, &mut scratch.matches);
             for (decision, matched) in scratch.decisions.iter_mut().zip(&scratch.matches) {
-                // The first denial is final; a stage behind it has not been asked.
-                if decision.allowed {
+                if decision.wants(stage) {
                     decision.add(number, stage, *matched);
                 }
             }
@@ -80,12 +79,13 @@ impl<F: FrameBuffer> Pipeline<F> {
         found: FlowRef,
         direction: FlowDirection,
     ) {
+        let trail = self.trail(&decision);
         let flow = self.flows.get_mut(found);
         // Another packet of the batch may have been first.
         let first = flow.generation != policy.generation;
         flow.generation = policy.generation;
         flow.blocked = !decision.allowed;
-        flow.rules = decision.rules;
+        flow.trail = trail;
         packet.trace.rules = decision.rules;
         packet.trace.denied_by = decision.denied_by;
         if first {
@@ -139,7 +139,7 @@ impl<F: FrameBuffer> Pipeline<F> {
         };
         let mut flow = Flow::new(original, reply, state, now_us);
         flow.generation = policy.generation;
-        flow.rules = decision.rules;
+        flow.trail = self.trail(&decision);
         flow.deadline_us = now_us + self.timeouts.of(key.protocol, state);
         match self.flows.insert(flow, now_us) {
             Ok(found) => packet.next = Next::Forward(found, direction),
@@ -180,7 +180,7 @@ impl<F: FrameBuffer> Pipeline<F> {
         let Some(stage) = decision.denied_by else {
             return;
         };
-        let rule = decision.rules[stage as usize];
+        let rule = decision.rules.last().unwrap_or(RuleSlot::NONE);
         let event = Event::Denied {
             port: packet.port,
             key,
@@ -193,11 +193,18 @@ impl<F: FrameBuffer> Pipeline<F> {
         }
     }
 
+    fn trail(&mut self, decision: &Decision) -> TrailId {
+        self.trails.intern(&decision.rules).unwrap_or_else(|| {
+            self.counters.trails_full.add(1);
+            TrailId::default()
+        })
+    }
+
     fn count_decision(&self, decision: &Decision) {
         for rule in decision
             .rules
             .iter()
-            .filter_map(|&slot| self.counters.rule(slot))
+            .filter_map(|slot| self.counters.rule(slot))
         {
             rule.decisions.add(1);
         }
@@ -209,7 +216,7 @@ impl<F: FrameBuffer> Pipeline<F> {
             .trace
             .rules
             .iter()
-            .filter_map(|&slot| self.counters.rule(slot))
+            .filter_map(|slot| self.counters.rule(slot))
         {
             rule.volume.count(packet.received_bytes);
         }

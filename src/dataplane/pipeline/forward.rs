@@ -114,7 +114,7 @@ impl<F: FrameBuffer> Pipeline<F> {
         let flow = self.flows.get_mut(found);
         flow.packets[direction as usize] += 1;
         flow.bytes[direction as usize] += view.packet_bytes() as u64;
-        packet.trace.rules = flow.rules;
+        packet.trace.rules = *self.trails.get(flow.trail);
         self.count_rules(packet);
     }
 

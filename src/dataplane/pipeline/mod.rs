@@ -28,14 +28,14 @@ mod tests;
 
 use std::sync::Arc;
 
-use super::conntrack::{FlowDirection, FlowRef, FlowTable, Timeouts};
+use super::conntrack::{FlowDirection, FlowRef, FlowTable, Timeouts, Trails};
 use super::event::Events;
 use super::fragment::{FragmentLimits, FragmentTracker};
 use super::frame::{BATCH_FRAMES_MAX, FrameBuffer};
 use super::handoff::Handoff;
 use super::neighbour::NeighbourRequests;
 use super::reply::ReplyLimiter;
-use super::snapshot::{Decision, RuleSlot, STAGES_MAX, Snapshot};
+use super::snapshot::{DecidingRules, Decision, Snapshot};
 use super::statistics::WorkerCounters;
 use super::verdict::{DropReason, PortId, Verdict};
 use crate::classifier::RuleIndex;
@@ -74,8 +74,8 @@ pub struct PipelineOptions {
 pub struct Trace {
     /// The packet's key, once parsed.
     pub key: Option<FlowKey>,
-    /// Deciding rule of each stage, of this packet or of its flow.
-    pub rules: [RuleSlot; STAGES_MAX],
+    /// Deciding rules, of this packet or of its flow.
+    pub rules: DecidingRules,
     /// Stage that denied it.
     pub denied_by: Option<u8>,
     /// Its state as seen by connection tracking.
@@ -159,7 +159,7 @@ impl<F: FrameBuffer> Packet<F> {
             reply_to: None,
             trace: Trace {
                 key: None,
-                rules: [RuleSlot::NONE; STAGES_MAX],
+                rules: DecidingRules::NONE,
                 denied_by: None,
                 state: PacketState::Untracked,
             },
@@ -212,6 +212,7 @@ struct Scratch {
 /// The stages of one worker, and the state they keep between batches.
 pub struct Pipeline<F> {
     flows: FlowTable,
+    trails: Trails,
     fragments: FragmentTracker,
     held: HoldQueue<F>,
     replies: Vec<ReplyLimiter>,
@@ -237,6 +238,7 @@ impl<F: FrameBuffer> Pipeline<F> {
         let limiter = ReplyLimiter::new(options.replies_per_second, options.replies_burst);
         Pipeline {
             flows: FlowTable::new(options.flows_max, options.half_open_max, options.hash_key),
+            trails: Trails::new(),
             fragments: FragmentTracker::new(options.fragments, options.hash_key.into()),
             held: HoldQueue::new(options.held_frames_max),
             replies: vec![limiter; options.ports],

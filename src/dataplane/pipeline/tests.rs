@@ -17,7 +17,7 @@ use crate::dataplane::backend::memory::MemoryIo;
 use crate::dataplane::frame::{FrameIo, Received};
 use crate::dataplane::route::{Neighbour, PortLink, Route, RouteTable, RouteTarget};
 use crate::dataplane::snapshot::{
-    Forwarding, PolicySnapshot, SourceCheck, Stage, StageRule, TransparentPort,
+    Forwarding, PolicySnapshot, RuleSlot, Skips, SourceCheck, Stage, StageRule, TransparentPort,
 };
 use crate::dataplane::worker::transmit;
 use crate::wire::{Address, Family, MacAddress, ParseOptions, Parsed, checksum, parse, protocol};
@@ -147,6 +147,7 @@ fn policy(generation: u32, denied_ports: &[u16]) -> Arc<PolicySnapshot> {
             family: "NP",
             direction: "ingress",
             rules: stage_rules.collect(),
+            skips: Skips::default(),
             classifier: Arc::new(Linear::new(&rules)),
         }],
     })

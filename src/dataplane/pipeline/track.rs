@@ -116,7 +116,7 @@ impl<F: FrameBuffer> Pipeline<F> {
             return packet.drop_for(DropReason::NoPolicy);
         };
         let flow = self.flows.get(found);
-        packet.trace.rules = flow.rules;
+        packet.trace.rules = *self.trails.get(flow.trail);
         if flow.generation != policy.generation && snapshot.reevaluate_established {
             packet.next = Next::Again(found, direction);
         } else if flow.blocked {

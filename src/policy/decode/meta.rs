@@ -111,7 +111,7 @@ fn decode_kind(
         }
         Kind::NetworkPolicy => {
             let policy = network_policy::decode(reader, fields, metadata);
-            keep(reader, mark, &mut objects.policies, policy);
+            keep(reader, mark, &mut objects.policies.network_policies, policy);
         }
     }
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use super::document::{Field, Node, Position, Value};
 use super::finding::id;
 use super::inventory::{Labels, Namespace, Pod, Service, Source};
-use super::{Document, Finding, NetworkPolicy, Place, Severity};
+use super::{Document, Finding, Place, Policies, Severity};
 
 /// Everything decoded from a set of documents.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ pub struct Objects {
     /// Services in file order.
     pub services: Vec<Service>,
     /// Policies in file order.
-    pub policies: Vec<NetworkPolicy>,
+    pub policies: Policies,
 }
 
 /// Decodes every object of the documents, those in lists too.

@@ -57,7 +57,7 @@ fn lists_of_every_kind_are_opened() {
     let spec = "metadata: {namespace: b, name: deny}\n  spec: {podSelector: {}}";
     for version in ["networking.k8s.io/v1", "extensions/v1beta1"] {
         let set = policy(&items("NetworkPolicyList", version, spec));
-        assert_eq!(set.policies[0].full_name(), "b/deny");
+        assert_eq!(set.policies.network_policies[0].full_name(), "b/deny");
     }
     assert_eq!(
         findings("apiVersion: v1\nkind: List\nitem: []\n"),
@@ -276,8 +276,8 @@ fn rules_are_labelled_by_where_they_are_written() {
     ));
     let evaluate = |probe| {
         let key = key(&set, "10.9.9.9", "b/web", probe, Family::V4);
-        let evaluation = set.evaluate(&key);
-        let step = evaluation.steps.last().unwrap();
+        let evaluation = set.evaluate(key);
+        let step = evaluation.opinions.last().unwrap();
         let rule = set.stages[step.stage].rules.rule(step.rule.unwrap());
         let origin = set.origin(rule.origin);
         let place = origin

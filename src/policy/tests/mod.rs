@@ -14,7 +14,7 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::classifier::RuleVerdict;
-use crate::wire::{Address, Family};
+use crate::wire::{Address, Family, FlowKey, protocol};
 
 /// Loads one text.
 pub fn load_text(text: &str) -> Loaded {
@@ -158,11 +158,11 @@ pub fn key(set: &PolicySet, from: &str, to: &str, probe: &str, family: Family) -
 /// Whether a probe passes, decided by the compiled rules and by the naive twin, which must agree.
 pub fn passes_in(set: &PolicySet, from: &str, to: &str, probe: &str, family: Family) -> bool {
     let key = key(set, from, to, probe, family);
-    let evaluation = set.evaluate(&key);
-    let naive = naive::evaluate(set, &key);
+    let evaluation = set.evaluate(key);
+    let naive = naive::evaluate(set, key);
     let denied_by = evaluation
-        .denied_by()
-        .map(|step| (step.family, step.direction));
+        .denial()
+        .map(|step| (step.family(), step.direction()));
     assert_eq!(
         (evaluation.verdict(), denied_by),
         (naive.verdict, naive.denied_by),

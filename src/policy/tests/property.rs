@@ -271,7 +271,7 @@ fn objects(choices: &mut Choices) -> Objects {
     objects.pods = (0..choices.below(9) as u8)
         .map(|number| pod(choices, number))
         .collect();
-    objects.policies = (0..choices.below(5))
+    objects.policies.network_policies = (0..choices.below(5))
         .map(|number| network_policy(choices, number))
         .collect();
     objects
@@ -293,6 +293,7 @@ fn edges(set: &PolicySet, family: Family) -> Vec<Address> {
     }
     let rules = set
         .policies
+        .network_policies
         .iter()
         .flat_map(|policy| policy.ingress.iter().chain(&policy.egress));
     for peer in rules.flat_map(|rule| &rule.peers) {
@@ -366,9 +367,9 @@ proptest! {
         while choices.bytes.len() > 0 {
             let (family, edges) = &edges[choices.below(2)];
             let key = packet(&mut choices, *family, edges);
-            let evaluation = set.evaluate(&key);
-            let denied_by = evaluation.denied_by().map(|step| (step.family, step.direction));
-            let naive = naive::evaluate(&set, &key);
+            let evaluation = set.evaluate(key);
+            let denied_by = evaluation.denial().map(|step| (step.family(), step.direction()));
+            let naive = naive::evaluate(&set, key);
             prop_assert_eq!(
                 (evaluation.verdict(), denied_by),
                 (naive.verdict, naive.denied_by),

@@ -14,15 +14,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::compatibility::{Icmp, NetworkPolicyProfile, Plugin};
-use super::inventory::{Inventory, Namespace, PodIndex};
-use super::network_policy::{Peer, PeerKind, PolicyPort, PolicyRule, PortMatch};
-use super::selection::{Addresses, Selections};
-use super::{Compatibility, Direction, NetworkPolicy, Origin, StageRules};
-use crate::classifier::{
-    AddressMatch, AddressSet, OriginId, PortRange, ProtocolMatch, Rule, RuleId, RuleSet,
-    RuleVerdict,
-};
+use super::{Compiler, Draft, Ranges, block, intern, name_of, push, singles};
+use crate::classifier::{AddressMatch, AddressSet, PortRange, ProtocolMatch, RuleId, RuleVerdict};
+use crate::policy::compatibility::{Icmp, NetworkPolicyProfile, Plugin};
+use crate::policy::inventory::{Namespace, PodIndex};
+use crate::policy::network_policy::{Peer, PeerKind, PolicyPort, PolicyRule, PortMatch};
+use crate::policy::selection::Addresses;
+use crate::policy::stage::StageRules;
+use crate::policy::{Direction, LabelSelector, NetworkPolicy};
 use crate::wire::{Address, Family, protocol};
 
 /// Order of rules within a stage.
@@ -36,33 +35,6 @@ mod priority {
 /// Annotation of a namespace that isolates its pods under `np_profile=v1beta1-isolation`.
 pub const ISOLATION_ANNOTATION: &str = "net.beta.kubernetes.io/network-policy";
 
-/// Inclusive ranges, as [`AddressSet::from_ranges`] takes them.
-type Ranges = Vec<(Family, Address, Address)>;
-
-/// Compiles the policies in force.
-///
-/// Stages: egress of the source, then ingress of the destination. Neither knows the exemptions of
-/// [`super::is_exempt`].
-pub fn compile<'c>(
-    inventory: &'c Inventory,
-    selections: &'c Selections<'c>,
-    policies: &'c [NetworkPolicy],
-    compatibility: &'c Compatibility,
-) -> (Vec<StageRules>, Vec<Origin>) {
-    let mut compiler = Compiler {
-        inventory,
-        selections,
-        compatibility,
-        policies: policies
-            .iter()
-            .map(|policy| (policy, selections.subjects(policy)))
-            .collect(),
-        origins: Vec::new(),
-    };
-    let stages = [Direction::Egress, Direction::Ingress].map(|direction| compiler.stage(direction));
-    (stages.into(), compiler.origins)
-}
-
 /// What the isolation annotation of a namespace says: `None` without one; an error when it is no
 /// JSON, which counts as absent.
 pub fn isolation_annotation(namespace: &Namespace) -> Option<Result<bool, serde_json::Error>> {
@@ -71,67 +43,57 @@ pub fn isolation_annotation(namespace: &Namespace) -> Option<Result<bool, serde_
     Some(parsed.map(|annotation| annotation["ingress"]["isolation"] == "DefaultDeny"))
 }
 
-struct Compiler<'c> {
-    inventory: &'c Inventory,
-    selections: &'c Selections<'c>,
-    compatibility: &'c Compatibility,
-    /// With the pods each selects.
-    policies: Vec<(&'c NetworkPolicy, Vec<PodIndex>)>,
-    origins: Vec<Origin>,
+/// Compiles the rules of one direction. They do not know the exemptions of
+/// [`crate::policy::PolicyKey::exemption`].
+pub fn compile(compiler: &mut Compiler, stage: &mut StageRules) {
+    let direction = stage.direction();
+    let policies = compiler.policies.network_policies.iter();
+    let policies: Vec<_> = policies
+        .filter(|policy| policy.isolates(direction))
+        .map(|policy| (policy, compiler.selections.subjects(policy)))
+        .collect();
+    let isolated = compiler.isolated(&policies, direction);
+    compiler.network_policies(stage, &policies, isolated);
 }
 
-/// The parts in which compiled rules differ.
-struct Draft {
-    id: RuleId,
-    priority: u32,
-    /// The end of the connection the stage protects.
-    subject: AddressMatch,
-    /// The other end.
-    peer: AddressMatch,
-    protocol: ProtocolMatch,
-    ports: PortRange,
-    verdict: RuleVerdict,
-    origin: OriginId,
-}
+/// A policy with the pods it selects.
+type Subjects<'c> = (&'c NetworkPolicy, Vec<PodIndex>);
 
 impl<'c> Compiler<'c> {
-    fn stage(&mut self, direction: Direction) -> StageRules {
-        let mut stage = StageRules {
-            family: "NP",
-            direction,
-            rules: RuleSet::new(),
-        };
-        let isolated = self.isolated(direction);
-        self.own_node_rules(&mut stage, isolated.values().flatten());
+    fn network_policies(
+        &mut self,
+        stage: &mut StageRules,
+        policies: &[Subjects],
+        isolated: BTreeMap<&'c str, BTreeSet<PodIndex>>,
+    ) {
+        self.own_node_rules(stage, isolated.values().flatten());
         if !isolated.is_empty() && self.compatibility.icmp == Icmp::Always {
-            self.icmp_rules(&mut stage);
+            self.icmp_rules(stage);
         }
-        let policies = std::mem::take(&mut self.policies);
-        for (policy, subjects) in &policies {
-            if policy.isolates(direction) && isolated.contains_key(&*policy.namespace) {
-                self.policy_rules(&mut stage, policy, subjects);
+        for (policy, subjects) in policies {
+            if isolated.contains_key(&*policy.namespace) {
+                self.policy_rules(stage, policy, subjects);
             }
         }
-        self.policies = policies;
         for (namespace, pods) in &isolated {
             let pods: Vec<_> = pods.iter().copied().collect();
+            let subject = self.pods(stage, &pods);
             let draft = Draft {
-                id: rule_id(&[namespace, "*", name_of(direction), "isolation"]),
+                id: rule_id(&[namespace, "*", name_of(stage.direction()), "isolation"]),
                 priority: priority::ISOLATION,
-                subject: self.pods(&mut stage, &pods),
-                peer: AddressMatch::Any,
-                protocol: ProtocolMatch::Any,
-                ports: PortRange::ANY,
-                verdict: RuleVerdict::Deny,
                 origin: self.implicit(format!("NetworkPolicy/{namespace}/*#isolation")),
+                ..Draft::any(subject, AddressMatch::Any, RuleVerdict::Deny)
             };
-            push(&mut stage, draft);
+            push(stage, draft);
         }
-        stage
     }
 
     /// The isolated pods by namespace.
-    fn isolated(&self, direction: Direction) -> BTreeMap<&'c str, BTreeSet<PodIndex>> {
+    fn isolated(
+        &self,
+        policies: &[Subjects<'c>],
+        direction: Direction,
+    ) -> BTreeMap<&'c str, BTreeSet<PodIndex>> {
         let mut isolated: BTreeMap<&str, BTreeSet<PodIndex>> = BTreeMap::new();
         if let Some(Plugin::MultiTenant | Plugin::Subnet) = self.compatibility.plugin {
             return isolated;
@@ -150,18 +112,15 @@ impl<'c> Compiler<'c> {
             }
             return isolated;
         }
-        for (policy, subjects) in &self.policies {
-            if policy.isolates(direction) {
-                isolated
-                    .entry(&policy.namespace)
-                    .or_default()
-                    .extend(subjects);
-            }
+        for (policy, subjects) in policies {
+            let of_namespace = isolated.entry(&policy.namespace).or_default();
+            of_namespace.extend(subjects);
         }
         isolated
     }
 
-    /// Isolated pods and the addresses of the node they run on always reach each other.
+    /// NetworkPolicy does not stand between a pod and the addresses of the node it runs on; whoever
+    /// else has an opinion of it may.
     fn own_node_rules<'p>(
         &mut self,
         stage: &mut StageRules,
@@ -184,15 +143,13 @@ impl<'c> Compiler<'c> {
                 .map(|&address| Address::from_ip(address))
                 .collect();
             let label = || "NetworkPolicy/*/*#own-node".to_owned();
+            let subject = self.pods(stage, &pods);
+            let peer = intern(stage, singles(&addresses));
             let draft = Draft {
-                id: rule_id(&["*", "*", name_of(stage.direction), "own-node", name]),
+                id: rule_id(&["*", "*", name_of(stage.direction()), "own-node", name]),
                 priority: priority::OWN_NODE,
-                subject: self.pods(stage, &pods),
-                peer: intern(stage, singles(&addresses)),
-                protocol: ProtocolMatch::Any,
-                ports: PortRange::ANY,
-                verdict: RuleVerdict::Allow,
                 origin: *origin.get_or_insert_with(|| self.implicit(label())),
+                ..Draft::any(subject, peer, RuleVerdict::Pass)
             };
             push(stage, draft);
         }
@@ -204,30 +161,27 @@ impl<'c> Compiler<'c> {
         for (family, number) in [(Family::V4, protocol::ICMP), (Family::V6, protocol::ICMPV6)] {
             let everyone = vec![(family, Address::ZERO, family.last_address())];
             let id = protocol::name(number);
+            let subject = intern(stage, everyone);
             let draft = Draft {
-                id: rule_id(&["*", "*", name_of(stage.direction), "icmp", &id]),
+                id: rule_id(&["*", "*", name_of(stage.direction()), "icmp", &id]),
                 priority: priority::ICMP,
-                subject: intern(stage, everyone),
-                peer: AddressMatch::Any,
                 protocol: ProtocolMatch::Number(number),
-                ports: PortRange::ANY,
-                verdict: RuleVerdict::Allow,
                 origin,
+                ..Draft::any(subject, AddressMatch::Any, RuleVerdict::Allow)
             };
             push(stage, draft);
         }
     }
 
     fn policy_rules(&mut self, stage: &mut StageRules, policy: &NetworkPolicy, pods: &[PodIndex]) {
-        let direction = name_of(stage.direction);
+        let direction = name_of(stage.direction());
         let mut written: HashMap<String, u32> = HashMap::new();
-        for (index, rule) in policy.rules(stage.direction).iter().enumerate() {
-            let origin = OriginId(self.origins.len() as u32);
-            self.origins.push(Origin {
-                label: format!("NetworkPolicy/{}#{index}", policy.full_name()),
-                place: Some(policy.source.at(rule.position)),
-                path: format!("spec.{direction}[{index}]"),
-            });
+        for (index, rule) in policy.rules(stage.direction()).iter().enumerate() {
+            let origin = self.written(
+                format!("NetworkPolicy/{}#{index}", policy.full_name()),
+                policy.source.at(rule.position),
+                format!("spec.{direction}[{index}]"),
+            );
             let peers = self.peer_ranges(policy, rule);
             let peer = match &peers {
                 Some(ranges) => intern(stage, ranges.clone()),
@@ -263,14 +217,9 @@ impl<'c> Compiler<'c> {
     ) -> Vec<(String, Draft)> {
         let subject = self.pods(stage, pods);
         let clause = |subject, peer, protocol, ports| Draft {
-            id: RuleId(0),
-            priority: priority::POLICY,
-            subject,
-            peer,
             protocol,
             ports,
-            verdict: RuleVerdict::Allow,
-            origin: OriginId(0),
+            ..Draft::any(subject, peer, RuleVerdict::Allow)
         };
         if rule.ports.is_empty() {
             let clause = clause(subject, peer, ProtocolMatch::Any, PortRange::ANY);
@@ -289,13 +238,13 @@ impl<'c> Compiler<'c> {
                     clauses.push((text, clause(subject, peer, protocol, ports)));
                 }
                 PortMatch::Named(name) => {
-                    let among = match stage.direction {
+                    let among = match stage.direction() {
                         Direction::Ingress => self.numbers(entry.protocol, name, Some(pods), None),
                         Direction::Egress => self.numbers(entry.protocol, name, None, peers),
                     };
                     for (number, addresses) in among {
                         let named = intern(stage, singles(&addresses));
-                        let (subject, peer) = match stage.direction {
+                        let (subject, peer) = match stage.direction() {
                             Direction::Ingress => (named, peer),
                             Direction::Egress => (subject, named),
                         };
@@ -359,85 +308,6 @@ impl<'c> Compiler<'c> {
         }
         Some(ranges)
     }
-
-    fn pods(&self, stage: &mut StageRules, pods: &[PodIndex]) -> AddressMatch {
-        intern(stage, singles(&self.selections.addresses(pods)))
-    }
-
-    /// Origin of a rule no file holds.
-    fn implicit(&mut self, label: String) -> OriginId {
-        self.origins.push(Origin {
-            label,
-            place: None,
-            path: String::new(),
-        });
-        OriginId(self.origins.len() as u32 - 1)
-    }
-}
-
-/// Adds a rule, unless one of its ends is nobody.
-fn push(stage: &mut StageRules, draft: Draft) {
-    let nobody = |end: AddressMatch| match end {
-        AddressMatch::Any => false,
-        AddressMatch::Set(id) => stage.rules.address_set(id).is_empty(),
-    };
-    if nobody(draft.subject) || nobody(draft.peer) {
-        return;
-    }
-    let (source, destination) = match stage.direction {
-        Direction::Ingress => (draft.peer, draft.subject),
-        Direction::Egress => (draft.subject, draft.peer),
-    };
-    stage.rules.push(Rule {
-        id: draft.id,
-        priority: draft.priority,
-        source,
-        destination,
-        protocol: draft.protocol,
-        source_ports: PortRange::ANY,
-        destination_ports: draft.ports,
-        zone: None,
-        verdict: draft.verdict,
-        origin: draft.origin,
-    });
-}
-
-fn intern(stage: &mut StageRules, ranges: Ranges) -> AddressMatch {
-    AddressMatch::Set(stage.rules.intern(AddressSet::from_ranges(ranges)))
-}
-
-fn singles(addresses: &Addresses) -> Ranges {
-    let single = |&(family, address): &(Family, Address)| (family, address, address);
-    addresses.iter().map(single).collect()
-}
-
-/// `cidr` minus `except`, as disjoint ranges.
-fn block(cidr: ipnet::IpNet, except: &[ipnet::IpNet]) -> Ranges {
-    let bounds = |net: &ipnet::IpNet| {
-        let (family, first) = Address::from_ip(net.network());
-        let (_, last) = Address::from_ip(net.broadcast());
-        (family, first.to_bits(), last.to_bits())
-    };
-    let (family, first, last) = bounds(&cidr);
-    let mut holes: Vec<_> = except.iter().map(bounds).collect();
-    holes.sort_unstable();
-    let range = |first, last| (family, Address::from_bits(first), Address::from_bits(last));
-    let mut ranges = Ranges::new();
-    let mut next = Some(first);
-    for (_, hole_first, hole_last) in holes {
-        // Nothing is left behind a hole that ends with the last address of all.
-        let Some(start) = next else {
-            break;
-        };
-        if hole_first > start {
-            ranges.push(range(start, hole_first - 1));
-        }
-        next = hole_last.checked_add(1).map(|behind| behind.max(start));
-    }
-    if let Some(start) = next.filter(|start| *start <= last) {
-        ranges.push(range(start, last));
-    }
-    ranges
 }
 
 /// The peers as text; the same for the same peers in any order.
@@ -451,7 +321,7 @@ fn peers_text(rule: &PolicyRule) -> String {
 fn peer_text(peer: &Peer) -> String {
     match &peer.kind {
         PeerKind::Pods { namespaces, pods } => {
-            let text = |selector: &Option<super::LabelSelector>, none: &str| match selector {
+            let text = |selector: &Option<LabelSelector>, none: &str| match selector {
                 Some(selector) => format!("({selector})"),
                 None => none.to_owned(),
             };
@@ -475,22 +345,6 @@ fn port_text(port: &PolicyPort) -> String {
     }
 }
 
-fn name_of(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Ingress => "ingress",
-        Direction::Egress => "egress",
-    }
-}
-
-/// The first eight bytes of a hash over the parts; no part can run into the next.
 fn rule_id(parts: &[&str]) -> RuleId {
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(b"NetworkPolicy");
-    for part in parts {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part.as_bytes());
-    }
-    let mut first = [0; 8];
-    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
-    RuleId(u64::from_le_bytes(first))
+    super::rule_id("NetworkPolicy", parts)
 }

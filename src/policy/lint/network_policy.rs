@@ -1,17 +1,15 @@
-//! What loads but does nothing, or not what its writer will have meant.
-//!
-//! Every id is explained in `docs/lint.md`.
+//! NetworkPolicies that do nothing, or not what their writer will have meant.
 
 use std::collections::{HashMap, HashSet};
 
-use super::compatibility::{NetworkPolicyProfile, Plugin};
-use super::compile::{ISOLATION_ANNOTATION, isolation_annotation};
-use super::document::Position;
-use super::finding::id;
-use super::inventory::{Inventory, Pod, PodIndex, Source};
-use super::network_policy::{PeerKind, PolicyPort, PolicyRule, PortMatch};
-use super::selection::Selections;
-use super::{Compatibility, Direction, Finding, NetworkPolicy, Severity};
+use crate::policy::compatibility::{NetworkPolicyProfile, Plugin};
+use crate::policy::compile::{ISOLATION_ANNOTATION, isolation_annotation};
+use crate::policy::document::Position;
+use crate::policy::finding::id;
+use crate::policy::inventory::{Inventory, Pod, PodIndex, Source};
+use crate::policy::network_policy::{PeerKind, PolicyPort, PolicyRule, PortMatch};
+use crate::policy::selection::Selections;
+use crate::policy::{Compatibility, Direction, Finding, NetworkPolicy, Severity};
 use crate::wire::protocol;
 
 /// Warnings about policies that load.

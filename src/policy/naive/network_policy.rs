@@ -1,57 +1,20 @@
-//! The slow obvious twin of the compiled rules: reads the objects, for one packet at a time.
-//!
-//! Written along the text of the API (`k8s.io/api/networking/v1`), and on purpose sharing nothing
-//! with the compiler but the decoded objects: not the selectors, not the look-ups.
+//! NetworkPolicy, along the text of the API (`k8s.io/api/networking/v1`).
 
 use std::net::IpAddr;
 
-use super::compatibility::{Icmp, NetworkPolicyProfile, Plugin};
-use super::inventory::{Labels, Namespace, Pod};
-use super::network_policy::{NetworkPolicy, Peer, PeerKind, PolicyPort, PolicyRule, PortMatch};
-use super::selector::{LabelSelector, Operator};
-use super::{Direction, PolicySet};
 use crate::classifier::RuleVerdict;
+use crate::policy::compatibility::{Icmp, NetworkPolicyProfile, Plugin};
+use crate::policy::inventory::{Labels, Namespace, Pod};
+use crate::policy::network_policy::{
+    NetworkPolicy, Peer, PeerKind, PolicyPort, PolicyRule, PortMatch,
+};
+use crate::policy::selector::{LabelSelector, Operator};
+use crate::policy::{Direction, PolicySet};
 use crate::wire::{Family, FlowKey, protocol};
 
-/// What both ends of a connection say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Decision {
-    /// Allow or Deny.
-    pub verdict: RuleVerdict,
-    /// The first step that denies: family and direction; `None` when allowed.
-    pub denied_by: Option<(&'static str, Direction)>,
-}
-
-/// Decides a key from inventory and policies alone, exemptions included.
-pub fn evaluate(policy: &PolicySet, key: &FlowKey) -> Decision {
-    evaluate_at(policy, key, None)
-}
-
-/// As [`evaluate`], of a packet whose hop limit is known.
-pub fn evaluate_at(policy: &PolicySet, key: &FlowKey, hop_limit: Option<u8>) -> Decision {
-    let denied = [Direction::Egress, Direction::Ingress]
-        .into_iter()
-        .find(|direction| !exempt(key, hop_limit) && !allows(policy, key, *direction));
-    Decision {
-        verdict: match denied {
-            Some(_) => RuleVerdict::Deny,
-            None => RuleVerdict::Allow,
-        },
-        denied_by: denied.map(|direction| ("NP", direction)),
-    }
-}
-
-fn exempt(key: &FlowKey, hop_limit: Option<u8>) -> bool {
-    let icmpv6_type =
-        (key.family == Family::V6 && key.protocol == 58).then_some(key.destination_port >> 8);
-    key.source == key.destination
-        || matches!(
-            (icmpv6_type, hop_limit),
-            (Some(133..=137), None | Some(255)) | (Some(130 | 131 | 132 | 143), None | Some(1))
-        )
-}
-
-fn allows(set: &PolicySet, key: &FlowKey, direction: Direction) -> bool {
+/// What NetworkPolicy says of a packet on behalf of one of its ends: `None` where that end is not
+/// isolated, or NetworkPolicy does not stand between it and the other.
+pub fn opinion(set: &PolicySet, key: &FlowKey, direction: Direction) -> Option<RuleVerdict> {
     let source = key.source.to_ip(key.family);
     let destination = key.destination.to_ip(key.family);
     let (own, peer) = match direction {
@@ -59,11 +22,9 @@ fn allows(set: &PolicySet, key: &FlowKey, direction: Direction) -> bool {
         Direction::Ingress => (destination, source),
     };
     // Whoever has no pod's address is nobody policies speak about.
-    let Some(pod) = pod_at(set, own) else {
-        return true;
-    };
+    let pod = pod_at(set, own)?;
     if !is_isolated(set, pod, direction) || is_own_node(set, pod, peer) {
-        return true;
+        return None;
     }
     if set.compatibility.icmp == Icmp::Always {
         let icmp = match key.family {
@@ -71,11 +32,13 @@ fn allows(set: &PolicySet, key: &FlowKey, direction: Direction) -> bool {
             Family::V6 => protocol::ICMPV6,
         };
         if key.protocol == icmp {
-            return true;
+            return Some(RuleVerdict::Allow);
         }
     }
     // There is no order and no deny: any rule of any policy that selects the pod.
-    set.policies
+    let allowed = set
+        .policies
+        .network_policies
         .iter()
         .filter(|policy| selects(policy, pod) && applies(policy, direction))
         .flat_map(|policy| {
@@ -86,7 +49,11 @@ fn allows(set: &PolicySet, key: &FlowKey, direction: Direction) -> bool {
         })
         .any(|(policy, rule)| {
             peer_fits(set, policy, rule, peer) && port_fits(set, rule, key, destination)
-        })
+        });
+    Some(match allowed {
+        true => RuleVerdict::Allow,
+        false => RuleVerdict::Deny,
+    })
 }
 
 fn is_isolated(set: &PolicySet, pod: &Pod, direction: Direction) -> bool {
@@ -99,6 +66,7 @@ fn is_isolated(set: &PolicySet, pod: &Pod, direction: Direction) -> bool {
     match set.compatibility.np_profile {
         NetworkPolicyProfile::V1 => set
             .policies
+            .network_policies
             .iter()
             .any(|policy| selects(policy, pod) && applies(policy, direction)),
         NetworkPolicyProfile::V1Beta1Isolation => {

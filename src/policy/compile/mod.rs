@@ -1,0 +1,211 @@
+//! Policies to rules: one rule set a step, each for the whole inventory.
+//!
+//! A policy rule becomes one rule per port entry: its peers one set of addresses, the pods it is
+//! about another, never a product of peers, ports and pods.
+
+mod network_policy;
+
+pub use network_policy::{ISOLATION_ANNOTATION, isolation_annotation};
+
+use super::inventory::{Inventory, PodIndex};
+use super::selection::{Addresses, Selections};
+use super::stage::{StageKind, StageRules};
+use super::{Compatibility, Direction, Origin, Policies};
+use crate::classifier::{
+    AddressMatch, AddressSet, OriginId, PortRange, ProtocolMatch, Rule, RuleId, RuleSet,
+    RuleVerdict,
+};
+use crate::wire::{Address, Family};
+
+/// Inclusive ranges, as [`AddressSet::from_ranges`] takes them.
+type Ranges = Vec<(Family, Address, Address)>;
+
+/// Compiles the policies in force into the steps that have rules, in order, and the origins of
+/// these rules. The steps of NetworkPolicy are always there, so that there is somebody to say that
+/// nobody isolates a pod.
+pub fn compile<'c>(
+    inventory: &'c Inventory,
+    selections: &'c Selections<'c>,
+    policies: &'c Policies,
+    compatibility: &'c Compatibility,
+) -> (Vec<StageRules>, Vec<Origin>) {
+    let mut compiler = Compiler {
+        inventory,
+        selections,
+        compatibility,
+        policies,
+        origins: Vec::new(),
+    };
+    let mut stages = Vec::new();
+    for kind in StageKind::ALL {
+        let rules = RuleSet::new();
+        let mut stage = StageRules { kind, rules };
+        let always = match kind {
+            StageKind::NetworkPolicyEgress | StageKind::NetworkPolicyIngress => {
+                network_policy::compile(&mut compiler, &mut stage);
+                true
+            }
+            _ => false,
+        };
+        if always || !stage.rules.rules().is_empty() {
+            stages.push(stage);
+        }
+    }
+    (stages, compiler.origins)
+}
+
+/// What the systems share while they compile.
+struct Compiler<'c> {
+    inventory: &'c Inventory,
+    selections: &'c Selections<'c>,
+    compatibility: &'c Compatibility,
+    policies: &'c Policies,
+    origins: Vec<Origin>,
+}
+
+/// The parts in which compiled rules differ.
+struct Draft {
+    id: RuleId,
+    priority: u32,
+    /// The end of the connection the stage protects.
+    subject: AddressMatch,
+    /// The other end.
+    peer: AddressMatch,
+    /// Network of the end the stage protects; `None` is any.
+    zone: Option<u16>,
+    protocol: ProtocolMatch,
+    /// Source ports.
+    source_ports: PortRange,
+    /// Destination ports.
+    ports: PortRange,
+    verdict: RuleVerdict,
+    origin: OriginId,
+}
+
+impl Draft {
+    /// Any protocol and port, of the primary network.
+    fn any(subject: AddressMatch, peer: AddressMatch, verdict: RuleVerdict) -> Self {
+        Draft {
+            id: RuleId(0),
+            priority: 0,
+            subject,
+            peer,
+            zone: None,
+            protocol: ProtocolMatch::Any,
+            source_ports: PortRange::ANY,
+            ports: PortRange::ANY,
+            verdict,
+            origin: OriginId(0),
+        }
+    }
+}
+
+impl Compiler<'_> {
+    fn pods(&self, stage: &mut StageRules, pods: &[PodIndex]) -> AddressMatch {
+        intern(stage, singles(&self.selections.addresses(pods)))
+    }
+
+    /// Origin of a rule no file holds.
+    fn implicit(&mut self, label: String) -> OriginId {
+        self.origins.push(Origin {
+            label,
+            place: None,
+            path: String::new(),
+        });
+        OriginId(self.origins.len() as u32 - 1)
+    }
+    /// Origin of a rule somebody wrote.
+    fn written(&mut self, label: String, place: super::Place, path: String) -> OriginId {
+        self.origins.push(Origin {
+            label,
+            place: Some(place),
+            path,
+        });
+        OriginId(self.origins.len() as u32 - 1)
+    }
+}
+
+/// Adds a rule, unless one of its ends is nobody.
+fn push(stage: &mut StageRules, draft: Draft) {
+    let nobody = |end: AddressMatch| match end {
+        AddressMatch::Any => false,
+        AddressMatch::Set(id) => stage.rules.address_set(id).is_empty(),
+    };
+    if nobody(draft.subject) || nobody(draft.peer) {
+        return;
+    }
+    let (source, destination) = match stage.direction() {
+        Direction::Ingress => (draft.peer, draft.subject),
+        Direction::Egress => (draft.subject, draft.peer),
+    };
+    stage.rules.push(Rule {
+        id: draft.id,
+        priority: draft.priority,
+        source,
+        destination,
+        protocol: draft.protocol,
+        source_ports: draft.source_ports,
+        destination_ports: draft.ports,
+        zone: draft.zone,
+        verdict: draft.verdict,
+        origin: draft.origin,
+    });
+}
+
+fn intern(stage: &mut StageRules, ranges: Ranges) -> AddressMatch {
+    AddressMatch::Set(stage.rules.intern(AddressSet::from_ranges(ranges)))
+}
+
+fn singles(addresses: &Addresses) -> Ranges {
+    let single = |&(family, address): &(Family, Address)| (family, address, address);
+    addresses.iter().map(single).collect()
+}
+
+/// `cidr` minus `except`, as disjoint ranges.
+fn block(cidr: ipnet::IpNet, except: &[ipnet::IpNet]) -> Ranges {
+    let bounds = |net: &ipnet::IpNet| {
+        let (family, first) = Address::from_ip(net.network());
+        let (_, last) = Address::from_ip(net.broadcast());
+        (family, first.to_bits(), last.to_bits())
+    };
+    let (family, first, last) = bounds(&cidr);
+    let mut holes: Vec<_> = except.iter().map(bounds).collect();
+    holes.sort_unstable();
+    let range = |first, last| (family, Address::from_bits(first), Address::from_bits(last));
+    let mut ranges = Ranges::new();
+    let mut next = Some(first);
+    for (_, hole_first, hole_last) in holes {
+        // Nothing is left behind a hole that ends with the last address of all.
+        let Some(start) = next else {
+            break;
+        };
+        if hole_first > start {
+            ranges.push(range(start, hole_first - 1));
+        }
+        next = hole_last.checked_add(1).map(|behind| behind.max(start));
+    }
+    if let Some(start) = next.filter(|start| *start <= last) {
+        ranges.push(range(start, last));
+    }
+    ranges
+}
+
+fn name_of(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "ingress",
+        Direction::Egress => "egress",
+    }
+}
+
+/// The first eight bytes of a hash over a system and the parts; no part can run into the next.
+fn rule_id(system: &str, parts: &[&str]) -> RuleId {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(system.as_bytes());
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    let mut first = [0; 8];
+    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
+    RuleId(u64::from_le_bytes(first))
+}

@@ -1,0 +1,105 @@
+//! What policy is told of a packet, and which packets it is not asked about.
+
+use super::stage::{StageKind as K, StageMask};
+use crate::wire::{FlowKey, protocol};
+
+/// Number of the cluster's own network in [`FlowKey::zone`] as policy sees it; secondary networks
+/// follow.
+pub const PRIMARY_NETWORK: u16 = 0;
+
+/// A packet as policy is asked about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PolicyKey {
+    /// Addresses and ports behind the translation of a Service.
+    pub key: FlowKey,
+    /// The same before it; equal where nothing is translated.
+    pub original: FlowKey,
+    /// Network of the source's attachment.
+    pub source_network: u16,
+    /// Network of the destination's attachment.
+    pub destination_network: u16,
+    /// Hop limit, where known.
+    pub hop_limit: Option<u8>,
+}
+
+/// Steps that are not asked about a packet, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exemption {
+    /// The steps.
+    pub skips: StageMask,
+    /// Why.
+    pub reason: &'static str,
+}
+
+impl From<FlowKey> for PolicyKey {
+    /// Of the primary network, untranslated.
+    fn from(key: FlowKey) -> Self {
+        PolicyKey {
+            key,
+            original: key,
+            source_network: PRIMARY_NETWORK,
+            destination_network: PRIMARY_NETWORK,
+            hop_limit: None,
+        }
+    }
+}
+
+impl PolicyKey {
+    /// Which steps are not asked, if any; the steps themselves do not know of it:
+    /// - a pod talking to its own address cannot be cut off from itself, except by its security
+    ///   groups, and where it takes the way round by a Service except by the tiers of the cluster's
+    ///   administrator;
+    /// - neighbour discovery, router discovery and multicast listener discovery (ICMPv6 types 130
+    ///   to 137 and 143) keep the link alive and are judged elsewhere. They never cross a router:
+    ///   neighbour and router discovery arrives with hop limit 255 (RFC 4861 §6.1, §7.1), listener
+    ///   discovery with 1 (RFC 2710 §3, RFC 3810 §5). With any other it is ICMPv6 like all the rest.
+    pub fn exemption(&self) -> Option<Exemption> {
+        const NETWORK_POLICIES: StageMask = StageMask::of(&[
+            K::NetworkPolicyEgress,
+            K::MultiNetworkPolicyEgress,
+            K::NetworkPolicyIngress,
+            K::MultiNetworkPolicyIngress,
+            K::ProjectIsolation,
+        ]);
+        const TIERS: StageMask = StageMask::of(&[
+            K::AdminEgress,
+            K::BaselineEgress,
+            K::AdminIngress,
+            K::BaselineIngress,
+        ]);
+        if self.is_discovery() {
+            return Some(Exemption {
+                skips: StageMask::ALL,
+                reason: "neighbour, router and listener discovery are not subject to policy",
+            });
+        }
+        let key = &self.key;
+        let own = key.source == key.destination && self.source_network == self.destination_network;
+        match (own, *key == self.original) {
+            (false, _) => None,
+            (true, true) => Some(Exemption {
+                skips: NETWORK_POLICIES.union(TIERS),
+                reason: "a pod always reaches its own address",
+            }),
+            (true, false) => Some(Exemption {
+                skips: NETWORK_POLICIES,
+                reason: "a pod always reaches itself through a Service",
+            }),
+        }
+    }
+
+    fn is_discovery(&self) -> bool {
+        let key = &self.key;
+        let icmp_type = (key.destination_port >> 8) as u8;
+        let discovery = matches!(
+            icmp_type,
+            protocol::ICMPV6_MLD_QUERY..=protocol::ICMPV6_REDIRECT | protocol::ICMPV6_MLD2_REPORT
+        );
+        let expected = match icmp_type {
+            protocol::ICMPV6_ROUTER_SOLICITATION..=protocol::ICMPV6_REDIRECT => 255,
+            _ => 1,
+        };
+        let on_link = self.hop_limit.is_none_or(|hop_limit| hop_limit == expected);
+        key.protocol == protocol::ICMPV6 && key.is_icmp() && discovery && on_link
+    }
+}

@@ -1,0 +1,27 @@
+//! What loads but does nothing, or not what its writer will have meant: one file a system.
+//!
+//! Every id is explained in `docs/lint.md`.
+
+mod network_policy;
+
+use super::inventory::Inventory;
+use super::selection::Selections;
+use super::{Compatibility, Finding, Policies};
+
+/// Warnings about policies that load.
+pub fn lint(
+    inventory: &Inventory,
+    selections: &Selections,
+    policies: &Policies,
+    compatibility: &Compatibility,
+    findings: &mut Vec<Finding>,
+) {
+    let network_policies = &policies.network_policies;
+    network_policy::lint(
+        inventory,
+        selections,
+        network_policies,
+        compatibility,
+        findings,
+    );
+}

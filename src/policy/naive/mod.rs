@@ -1,0 +1,63 @@
+//! The slow obvious twin of the compiled rules: reads the objects, for one packet at a time.
+//!
+//! Written along the texts of the systems' own documentation, and on purpose sharing nothing with
+//! the compiler but the decoded objects: not the selectors, not the look-ups, not the table of which
+//! step spares which.
+
+mod network_policy;
+
+use super::{Direction, PolicyKey, PolicySet};
+use crate::classifier::RuleVerdict;
+use crate::wire::{Family, FlowKey};
+
+/// What both ends of a connection say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// Allow or Deny.
+    pub verdict: RuleVerdict,
+    /// The first step that denies: family and direction; `None` when allowed.
+    pub denied_by: Option<(&'static str, Direction)>,
+}
+
+/// Decides a packet from inventory and policies alone, exemptions included.
+pub fn evaluate(set: &PolicySet, packet: impl Into<PolicyKey>) -> Decision {
+    let packet = packet.into();
+    let denied_by = match is_discovery(&packet) {
+        true => None,
+        false => {
+            let egress = np_stack(set, &packet, Direction::Egress);
+            egress.or_else(|| np_stack(set, &packet, Direction::Ingress))
+        }
+    };
+    Decision {
+        verdict: match denied_by {
+            Some(_) => RuleVerdict::Deny,
+            None => RuleVerdict::Allow,
+        },
+        denied_by,
+    }
+}
+
+/// The tiers of one end, from strongest to weakest; which of them denies.
+fn np_stack(
+    set: &PolicySet,
+    packet: &PolicyKey,
+    direction: Direction,
+) -> Option<(&'static str, Direction)> {
+    let key = &packet.key;
+    let own_address = key.source == key.destination;
+    if !own_address && let Some(verdict) = network_policy::opinion(set, key, direction) {
+        return (verdict == RuleVerdict::Deny).then_some(("NP", direction));
+    }
+    None
+}
+
+fn is_discovery(packet: &PolicyKey) -> bool {
+    let key: &FlowKey = &packet.key;
+    let icmpv6_type =
+        (key.family == Family::V6 && key.protocol == 58).then_some(key.destination_port >> 8);
+    matches!(
+        (icmpv6_type, packet.hop_limit),
+        (Some(133..=137), None | Some(255)) | (Some(130 | 131 | 132 | 143), None | Some(1))
+    )
+}

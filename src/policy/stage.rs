@@ -1,0 +1,260 @@
+//! The evaluation steps, their order, and which of them a verdict makes unnecessary.
+//!
+//! ```text
+//! source       SG egress ▸ Admin ▸ NP, MNP ▸ Baseline
+//! in between   VNID | ENP ▸ EgressFirewall ▸ egressIP ▸ AdminOutput
+//! destination  Admin ▸ SG ingress ▸ NP, MNP ▸ Baseline
+//! ```
+//!
+//! A packet passes when no step denies it; the first that does is reported. A step that allows may
+//! end the asking within its family and direction, never beyond: an allowing NetworkPolicy spares
+//! the packet the Baseline tier of the same end, and nothing else.
+
+use super::compatibility::{Combination, Compatibility, EgressView};
+use super::{Direction, PolicyKey};
+use crate::classifier::{RuleSet, RuleVerdict};
+use crate::wire::FlowKey;
+
+/// The rules of one evaluation step, for the whole inventory at once.
+///
+/// A key that no rule matches is not denied: the step has no opinion of it.
+#[derive(Debug, Clone)]
+pub struct StageRules {
+    /// Which step.
+    pub kind: StageKind,
+    /// The rules, strongest first.
+    pub rules: RuleSet,
+}
+
+/// The evaluation steps, in the order in which they are asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StageKind {
+    /// Security groups of the source, before a Service is translated.
+    SecurityGroupEgress,
+    /// The second tier of security groups, asked where the first says `pass`.
+    SecurityGroupEgressLower,
+    /// AdminNetworkPolicy, and ClusterNetworkPolicy of the Admin tier, for the source.
+    AdminEgress,
+    /// NetworkPolicy, for the source.
+    NetworkPolicyEgress,
+    /// MultiNetworkPolicy, for the source's secondary attachments.
+    MultiNetworkPolicyEgress,
+    /// BaselineAdminNetworkPolicy, and ClusterNetworkPolicy of the Baseline tier, for the source.
+    BaselineEgress,
+    /// Isolation of projects from each other: destinations in the cluster.
+    ProjectIsolation,
+    /// EgressNetworkPolicy: destinations outside the cluster, as the steps below.
+    EgressNetworkPolicy,
+    /// EgressFirewall.
+    EgressFirewall,
+    /// Projects whose egress addresses no node has.
+    EgressIp,
+    /// The administrator's list for everything that leaves the cluster.
+    AdminOutput,
+    /// As [`StageKind::AdminEgress`], for the destination.
+    AdminIngress,
+    /// Security groups of the destination.
+    SecurityGroupIngress,
+    /// The second tier of security groups, asked where the first says `pass`.
+    SecurityGroupIngressLower,
+    /// NetworkPolicy, for the destination.
+    NetworkPolicyIngress,
+    /// MultiNetworkPolicy, for the destination's secondary attachments.
+    MultiNetworkPolicyIngress,
+    /// As [`StageKind::BaselineEgress`], for the destination.
+    BaselineIngress,
+}
+
+/// A set of steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StageMask(pub u32);
+
+impl StageMask {
+    /// No step.
+    pub const NONE: StageMask = StageMask(0);
+    /// Every step.
+    pub const ALL: StageMask = StageMask(u32::MAX);
+
+    /// The set of these steps.
+    pub const fn of(kinds: &[StageKind]) -> Self {
+        let mut bits = 0;
+        let mut i = 0;
+        while i < kinds.len() {
+            bits |= 1 << kinds[i] as u32;
+            i += 1;
+        }
+        StageMask(bits)
+    }
+
+    /// Is the step in the set?
+    pub const fn contains(self, kind: StageKind) -> bool {
+        self.0 >> kind as u32 & 1 == 1
+    }
+
+    /// The steps of either.
+    #[must_use]
+    pub const fn union(self, other: StageMask) -> StageMask {
+        StageMask(self.0 | other.0)
+    }
+}
+
+use StageKind as K;
+
+impl StageKind {
+    /// Every step, in order.
+    pub const ALL: [StageKind; 17] = [
+        K::SecurityGroupEgress,
+        K::SecurityGroupEgressLower,
+        K::AdminEgress,
+        K::NetworkPolicyEgress,
+        K::MultiNetworkPolicyEgress,
+        K::BaselineEgress,
+        K::ProjectIsolation,
+        K::EgressNetworkPolicy,
+        K::EgressFirewall,
+        K::EgressIp,
+        K::AdminOutput,
+        K::AdminIngress,
+        K::SecurityGroupIngress,
+        K::SecurityGroupIngressLower,
+        K::NetworkPolicyIngress,
+        K::MultiNetworkPolicyIngress,
+        K::BaselineIngress,
+    ];
+
+    /// Short name of the family in reports and in `deny_stage`.
+    pub const fn family(self) -> &'static str {
+        match self {
+            K::SecurityGroupEgress
+            | K::SecurityGroupEgressLower
+            | K::SecurityGroupIngress
+            | K::SecurityGroupIngressLower => "SG",
+            K::AdminEgress | K::AdminIngress => "Admin",
+            K::NetworkPolicyEgress | K::NetworkPolicyIngress => "NP",
+            K::MultiNetworkPolicyEgress | K::MultiNetworkPolicyIngress => "MNP",
+            K::BaselineEgress | K::BaselineIngress => "Baseline",
+            K::ProjectIsolation => "VNID",
+            K::EgressNetworkPolicy => "ENP",
+            K::EgressFirewall => "EgressFirewall",
+            K::EgressIp => "egressIP",
+            K::AdminOutput => "AdminOutput",
+        }
+    }
+
+    /// Which end of the connection it protects. What stands between the two is asked on behalf of
+    /// the source.
+    pub const fn direction(self) -> Direction {
+        match self {
+            K::AdminIngress
+            | K::SecurityGroupIngress
+            | K::SecurityGroupIngressLower
+            | K::NetworkPolicyIngress
+            | K::MultiNetworkPolicyIngress
+            | K::BaselineIngress => Direction::Ingress,
+            _ => Direction::Egress,
+        }
+    }
+
+    /// The later steps that need not be asked after this answer; `None` is no opinion, and what a
+    /// denial spares is of no interest.
+    pub fn skips(self, verdict: Option<RuleVerdict>, compatibility: &Compatibility) -> StageMask {
+        const EGRESS: StageMask = StageMask::of(&[
+            K::NetworkPolicyEgress,
+            K::MultiNetworkPolicyEgress,
+            K::BaselineEgress,
+        ]);
+        const INGRESS: StageMask = StageMask::of(&[
+            K::NetworkPolicyIngress,
+            K::MultiNetworkPolicyIngress,
+            K::BaselineIngress,
+        ]);
+        const LOWER_INGRESS: StageMask = StageMask::of(&[K::SecurityGroupIngressLower]);
+        let kube_ovn = compatibility.sg_np_combine == Combination::KubeOvn;
+        let final_for_kube_ovn = |mask: StageMask| match kube_ovn {
+            true => INGRESS.union(mask),
+            false => mask,
+        };
+        match (self, verdict) {
+            (K::SecurityGroupEgress, Some(RuleVerdict::Allow) | None) => {
+                StageMask::of(&[K::SecurityGroupEgressLower])
+            }
+            (K::AdminEgress, Some(RuleVerdict::Allow)) => EGRESS,
+            (K::NetworkPolicyEgress | K::MultiNetworkPolicyEgress, Some(RuleVerdict::Allow)) => {
+                StageMask::of(&[K::BaselineEgress])
+            }
+            (K::AdminIngress, Some(RuleVerdict::Allow)) if kube_ovn => INGRESS
+                .union(LOWER_INGRESS)
+                .union(StageMask::of(&[K::SecurityGroupIngress])),
+            (K::AdminIngress, Some(RuleVerdict::Allow)) => INGRESS,
+            (K::SecurityGroupIngress, Some(RuleVerdict::Allow)) => {
+                final_for_kube_ovn(LOWER_INGRESS)
+            }
+            (K::SecurityGroupIngress, None) => LOWER_INGRESS,
+            (K::SecurityGroupIngressLower, Some(RuleVerdict::Allow)) => {
+                final_for_kube_ovn(StageMask::NONE)
+            }
+            (K::NetworkPolicyIngress | K::MultiNetworkPolicyIngress, Some(RuleVerdict::Allow)) => {
+                StageMask::of(&[K::BaselineIngress])
+            }
+            _ => StageMask::NONE,
+        }
+    }
+
+    /// The key this step is asked about: before or behind the translation of a Service, its zone the
+    /// network of the end the step protects.
+    pub fn view(self, packet: &PolicyKey, compatibility: &Compatibility) -> FlowKey {
+        let lower = matches!(self, K::SecurityGroupEgress | K::SecurityGroupEgressLower);
+        let key = match lower && compatibility.sg_egress_view == EgressView::Original {
+            true => packet.original,
+            false => packet.key,
+        };
+        let zone = match self.direction() {
+            Direction::Egress => packet.source_network,
+            Direction::Ingress => packet.destination_network,
+        };
+        FlowKey { zone, ..key }
+    }
+}
+
+impl StageRules {
+    /// Short name of the family: `NP`.
+    pub fn family(&self) -> &'static str {
+        self.kind.family()
+    }
+
+    /// Which end of the connection it protects.
+    pub fn direction(&self) -> Direction {
+        self.kind.direction()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_steps_are_listed_in_their_order() {
+        for (number, kind) in K::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, number);
+        }
+        assert_eq!(K::ALL.len(), K::BaselineIngress as usize + 1);
+    }
+
+    #[test]
+    fn an_answer_spares_only_later_steps_of_its_own_end() {
+        let mut kube_ovn = Compatibility::default();
+        kube_ovn.set("sg_np_combine", "kube-ovn").unwrap();
+        let verdicts = [None, Some(RuleVerdict::Allow), Some(RuleVerdict::Pass)];
+        for compatibility in [Compatibility::default(), kube_ovn] {
+            for kind in K::ALL {
+                for verdict in verdicts {
+                    let skips = kind.skips(verdict, &compatibility);
+                    for other in K::ALL.into_iter().filter(|other| skips.contains(*other)) {
+                        assert!(other > kind && other.direction() == kind.direction());
+                        assert!(other < K::ProjectIsolation || other > K::AdminOutput);
+                    }
+                }
+            }
+        }
+    }
+}
