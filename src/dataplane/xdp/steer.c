@@ -25,8 +25,7 @@ static release_function *const release = (void *)BPF_FUNC_sk_release;
 
 // What is read from memory after this is read anew, and no result of a comparison is carried over
 // it: however a packet got there, it looks the same to the verifier, which walks on from here once
-// instead of once for each way. With 64 management rules to walk through that is the difference
-// between 17 ms and 210 ms for a load, and a restart waits for it.
+// instead of once for each way. A restart waits for the verifier.
 #define WAYS_MEET() __asm__ volatile("" ::: "memory")
 
 #define to_network16(value) __builtin_bswap16(value)
@@ -239,8 +238,8 @@ INLINE int has_ports(__u8 protocol)
 // Set in the difference of two ports when it is negative.
 #define OUT_OF_RANGE 0x10000u
 
-// 0 when the rule matches. All conditions at once, by arithmetic: a comparison is a branch, and
-// each one here would double the ways the verifier follows, 64 times over.
+// 0 when the rule matches. All conditions at once, by arithmetic: a comparison is a branch, and with
+// one for each condition the verifier walked through 80,000 instructions instead of 6,500.
 INLINE __u32 rule_differs(const struct management_rule *rule, const struct packet *packet)
 {
     __u32 port = packet->port;
