@@ -9,3 +9,4 @@ mod reports;
 mod routing;
 #[path = "../support/mod.rs"]
 mod support;
+mod workers;
