@@ -16,5 +16,5 @@ pub mod tcp;
 pub mod timeout;
 
 pub use flow::{Flow, FlowDirection, FlowState, HopCache};
-pub use table::{FlowRef, FlowTable, InsertError};
+pub use table::{FlowRef, FlowTable, InsertError, Place};
 pub use timeout::Timeouts;
