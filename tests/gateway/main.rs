@@ -10,3 +10,4 @@ mod routing;
 #[path = "../support/mod.rs"]
 mod support;
 mod verbs;
+mod workers;

@@ -38,6 +38,14 @@ pub fn open_ports(ports: &[PortRequest], options: &IoOptions) -> Result<OpenPort
     })?;
     let plans = ports.iter().map(|request| plan(&ethtool, request));
     let plans: Vec<Plan> = plans.collect::<Result<_, _>>()?;
+    // A worker sends by queues of its own: with none at a port, it could forward nothing to it.
+    if let Some(plan) = plans.iter().find(|p| p.queues.len() < options.workers) {
+        return Err(AfXdpError::TooFewQueues {
+            interface: plan.request.steering.interface.clone(),
+            queues: plan.queues.len(),
+            workers: options.workers,
+        });
+    }
 
     let mut steering = Vec::new();
     let opened = attach_and_open(&plans, options, &mut steering);
