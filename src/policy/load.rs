@@ -8,8 +8,8 @@ use super::finding::id;
 use super::inventory::{Inventory, Source};
 use super::selection::Selections;
 use super::{
-    Compatibility, Document, Finding, Loaded, NetworkPolicy, PolicySet, Severity, SourceFile,
-    compile, document, lint,
+    Compatibility, Document, Finding, Loaded, Names, NetworkPolicy, PolicySet, Severity,
+    SourceFile, compile, document, lint,
 };
 
 /// Parses, validates and compiles manifests.
@@ -28,8 +28,18 @@ pub fn load(files: &[SourceFile], compatibility: &Compatibility) -> Loaded {
 /// parsing them had to say.
 pub fn load_documents(
     documents: &[Document],
+    findings: Vec<Finding>,
+    compatibility: &Compatibility,
+) -> Loaded {
+    load_named(documents, findings, compatibility, Names::default())
+}
+
+/// As [`load_documents`], knowing what names stand for.
+pub fn load_named(
+    documents: &[Document],
     mut findings: Vec<Finding>,
     compatibility: &Compatibility,
+    names: Names,
 ) -> Loaded {
     let mut objects = decode(documents, &mut findings);
     report_same_names(&objects, &mut findings);
@@ -39,10 +49,12 @@ pub fn load_documents(
         let name = |policy: &NetworkPolicy| (policy.namespace.clone(), policy.name.clone());
         name(one).cmp(&name(other))
     });
+    let tiers = &mut objects.policies.tiers;
+    tiers.sort_by(|one, other| one.precedence().cmp(&other.precedence()));
     let refused = findings
         .iter()
         .any(|finding| finding.severity == Severity::Error);
-    let policy = (!refused).then(|| assemble(objects, compatibility, &mut findings));
+    let policy = (!refused).then(|| assemble(objects, compatibility, names, &mut findings));
     findings.sort_by(|one, other| one.place.cmp(&other.place));
     Loaded { findings, policy }
 }
@@ -50,6 +62,7 @@ pub fn load_documents(
 pub(super) fn assemble(
     objects: Objects,
     compatibility: &Compatibility,
+    names: Names,
     findings: &mut Vec<Finding>,
 ) -> PolicySet {
     let policies = objects.policies;
@@ -61,8 +74,16 @@ pub(super) fn assemble(
         policies.namespaces(),
     );
     let selections = Selections::new(&inventory);
-    lint::lint(&inventory, &selections, &policies, compatibility, findings);
-    let (stages, origins) = compile::compile(&inventory, &selections, &policies, compatibility);
+    lint::lint(
+        &inventory,
+        &selections,
+        &policies,
+        &names,
+        compatibility,
+        findings,
+    );
+    let (stages, origins) =
+        compile::compile(&inventory, &selections, &policies, &names, compatibility);
     drop(selections);
     PolicySet {
         inventory,
@@ -70,6 +91,7 @@ pub(super) fn assemble(
         stages,
         origins,
         compatibility: *compatibility,
+        names,
     }
 }
 
@@ -111,6 +133,9 @@ fn report_same_names(objects: &Objects, findings: &mut Vec<Finding>) {
             &policy.name,
             &policy.source,
         );
+    }
+    for policy in &objects.policies.tiers {
+        check(policy.kind.name(), "", &policy.name, &policy.source);
     }
     for namespace in &objects.namespaces {
         let source = namespace.source.iter();

@@ -18,12 +18,14 @@ mod key;
 mod lint;
 mod load;
 pub mod naive;
+pub mod names;
 pub mod network_policy;
 pub mod origin;
 mod selection;
 pub mod selector;
 pub mod source;
 pub mod stage;
+pub mod tiers;
 
 pub use compatibility::{Compatibility, CompatibilityError};
 pub use compile::{ISOLATION_ANNOTATION, isolation_annotation};
@@ -32,12 +34,14 @@ pub use evaluate::{Decision, Opinion};
 pub use finding::{Finding, Place, Severity};
 pub use inventory::{Inventory, Pod};
 pub use key::{Exemption, PRIMARY_NETWORK, PolicyKey};
-pub use load::{load, load_documents};
+pub use load::{load, load_documents, load_named};
+pub use names::Names;
 pub use network_policy::NetworkPolicy;
 pub use origin::Origin;
 pub use selector::LabelSelector;
 pub use source::{ReadError, SourceFile, read_directory};
 pub use stage::{StageKind, StageMask, StageRules};
+pub use tiers::TierPolicy;
 
 use crate::classifier::OriginId;
 
@@ -64,12 +68,15 @@ pub struct Loaded {
 pub struct Policies {
     /// NetworkPolicy.
     pub network_policies: Vec<NetworkPolicy>,
+    /// AdminNetworkPolicy, BaselineAdminNetworkPolicy and ClusterNetworkPolicy, in the order in
+    /// which they are asked.
+    pub tiers: Vec<TierPolicy>,
 }
 
 impl Policies {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.network_policies.len()
+        self.network_policies.len() + self.tiers.len()
     }
 
     /// Is there none?
@@ -97,6 +104,8 @@ pub struct PolicySet {
     pub origins: Vec<Origin>,
     /// The switches it was loaded with.
     pub compatibility: Compatibility,
+    /// What names stand for.
+    pub names: Names,
 }
 
 impl PolicySet {

@@ -4,13 +4,14 @@
 //! about another, never a product of peers, ports and pods.
 
 mod network_policy;
+mod tiers;
 
 pub use network_policy::{ISOLATION_ANNOTATION, isolation_annotation};
 
 use super::inventory::{Inventory, PodIndex};
 use super::selection::{Addresses, Selections};
 use super::stage::{StageKind, StageRules};
-use super::{Compatibility, Direction, Origin, Policies};
+use super::{Compatibility, Direction, Names, Origin, Policies};
 use crate::classifier::{
     AddressMatch, AddressSet, OriginId, PortRange, ProtocolMatch, Rule, RuleId, RuleSet,
     RuleVerdict,
@@ -27,6 +28,7 @@ pub fn compile<'c>(
     inventory: &'c Inventory,
     selections: &'c Selections<'c>,
     policies: &'c Policies,
+    names: &'c Names,
     compatibility: &'c Compatibility,
 ) -> (Vec<StageRules>, Vec<Origin>) {
     let mut compiler = Compiler {
@@ -34,6 +36,7 @@ pub fn compile<'c>(
         selections,
         compatibility,
         policies,
+        names,
         origins: Vec::new(),
     };
     let mut stages = Vec::new();
@@ -44,6 +47,13 @@ pub fn compile<'c>(
             StageKind::NetworkPolicyEgress | StageKind::NetworkPolicyIngress => {
                 network_policy::compile(&mut compiler, &mut stage);
                 true
+            }
+            StageKind::AdminEgress
+            | StageKind::AdminIngress
+            | StageKind::BaselineEgress
+            | StageKind::BaselineIngress => {
+                tiers::compile(&mut compiler, &mut stage);
+                false
             }
             _ => false,
         };
@@ -60,6 +70,7 @@ struct Compiler<'c> {
     selections: &'c Selections<'c>,
     compatibility: &'c Compatibility,
     policies: &'c Policies,
+    names: &'c Names,
     origins: Vec<Origin>,
 }
 

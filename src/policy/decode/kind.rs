@@ -1,5 +1,6 @@
 //! Which kinds are read, which others there are, and which are misspelt.
 
+use super::super::tiers::TierKind;
 use super::{Severity, nearest};
 
 /// Every kind of `networking.k8s.io/v1`: any other is misspelt, and a misspelt policy must not be
@@ -38,15 +39,19 @@ pub enum Kind {
     Node,
     Service,
     NetworkPolicy,
+    Tier(TierKind),
 }
 
 impl Kind {
-    pub const ALL: [Kind; 5] = [
+    pub const ALL: [Kind; 8] = [
         Kind::Pod,
         Kind::Namespace,
         Kind::Node,
         Kind::Service,
         Kind::NetworkPolicy,
+        Kind::Tier(TierKind::Admin),
+        Kind::Tier(TierKind::Baseline),
+        Kind::Tier(TierKind::Cluster),
     ];
 
     pub fn name(self) -> &'static str {
@@ -56,18 +61,26 @@ impl Kind {
             Kind::Node => "Node",
             Kind::Service => "Service",
             Kind::NetworkPolicy => "NetworkPolicy",
+            Kind::Tier(kind) => kind.name(),
         }
     }
 
     pub fn versions(self) -> &'static [&'static str] {
         match self {
             Kind::NetworkPolicy => &["networking.k8s.io/v1", "extensions/v1beta1"],
+            Kind::Tier(TierKind::Cluster) => &["policy.networking.k8s.io/v1alpha2"],
+            Kind::Tier(_) => &["policy.networking.k8s.io/v1alpha1"],
             _ => &["v1"],
         }
     }
 
     pub fn is_namespaced(self) -> bool {
-        !matches!(self, Kind::Namespace | Kind::Node)
+        !matches!(self, Kind::Namespace | Kind::Node | Kind::Tier(_))
+    }
+
+    /// Is it decoded by one that reports every unknown field?
+    pub fn is_policy(self) -> bool {
+        matches!(self, Kind::NetworkPolicy | Kind::Tier(_))
     }
 
     /// An unknown field of a policy opens or closes something, and so does a misspelt one that
@@ -75,7 +88,7 @@ impl Kind {
     pub fn severity_of_unknown_metadata(self, name: &str) -> Severity {
         let read = ["annotations", "labels", "name", "namespace"];
         match self {
-            Kind::NetworkPolicy => Severity::Error,
+            _ if self.is_policy() => Severity::Error,
             _ if nearest(name, &read).is_some() => Severity::Error,
             _ => Severity::Warning,
         }

@@ -4,7 +4,7 @@ use super::super::document::{Field, Node, Position};
 use super::super::finding::id;
 use super::super::inventory::Labels;
 use super::kind::{Kind, NETWORKING_KINDS, is_misspelt_kind, may_own_same_kind};
-use super::{Objects, Path, Reader, Severity, core, known, network_policy, service, words};
+use super::{Objects, Path, Reader, Severity, core, known, network_policy, service, tiers, words};
 
 /// Namespace of a namespaced object that does not name one.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -89,7 +89,7 @@ fn decode_kind(
     let mark = reader.mark();
     let metadata = metadata(reader, kind, node);
     // A policy's unknown fields are all reported, by its own decoder.
-    if kind != Kind::NetworkPolicy {
+    if !kind.is_policy() {
         known::report_misspelt(reader, fields, &Path::ROOT, &known::OBJECT);
     }
     match kind {
@@ -112,6 +112,10 @@ fn decode_kind(
         Kind::NetworkPolicy => {
             let policy = network_policy::decode(reader, fields, metadata);
             keep(reader, mark, &mut objects.policies.network_policies, policy);
+        }
+        Kind::Tier(kind) => {
+            let policy = tiers::decode(reader, kind, fields, metadata);
+            keep(reader, mark, &mut objects.policies.tiers, policy);
         }
     }
 }

@@ -9,8 +9,11 @@ mod kind;
 mod known;
 mod meta;
 mod network_policy;
+mod schema;
 mod selector;
 mod service;
+mod tier_ports;
+mod tiers;
 pub mod words;
 
 use std::fmt::Display;

@@ -3,16 +3,18 @@
 //! Every id is explained in `docs/lint.md`.
 
 mod network_policy;
+mod tiers;
 
 use super::inventory::Inventory;
 use super::selection::Selections;
-use super::{Compatibility, Finding, Policies};
+use super::{Compatibility, Finding, Names, Policies};
 
 /// Warnings about policies that load.
 pub fn lint(
     inventory: &Inventory,
     selections: &Selections,
     policies: &Policies,
+    names: &Names,
     compatibility: &Compatibility,
     findings: &mut Vec<Finding>,
 ) {
@@ -24,4 +26,5 @@ pub fn lint(
         compatibility,
         findings,
     );
+    tiers::lint(inventory, selections, &policies.tiers, names, findings);
 }

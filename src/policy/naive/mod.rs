@@ -5,7 +5,9 @@
 //! step spares which.
 
 mod network_policy;
+mod tiers;
 
+use super::tiers::Tier;
 use super::{Direction, PolicyKey, PolicySet};
 use crate::classifier::RuleVerdict;
 use crate::wire::{Family, FlowKey};
@@ -46,8 +48,22 @@ fn np_stack(
 ) -> Option<(&'static str, Direction)> {
     let key = &packet.key;
     let own_address = key.source == key.destination;
+    // On the way round by a Service the administrator's tiers are asked all the same.
+    let own_directly = own_address && *key == packet.original;
+    if !own_directly {
+        match tiers::opinion(set, key, direction, Tier::Admin) {
+            tiers::Opinion::Accept => return None,
+            tiers::Opinion::Deny => return Some(("Admin", direction)),
+            tiers::Opinion::None => {}
+        }
+    }
     if !own_address && let Some(verdict) = network_policy::opinion(set, key, direction) {
         return (verdict == RuleVerdict::Deny).then_some(("NP", direction));
+    }
+    if !own_directly
+        && let tiers::Opinion::Deny = tiers::opinion(set, key, direction, Tier::Baseline)
+    {
+        return Some(("Baseline", direction));
     }
     None
 }

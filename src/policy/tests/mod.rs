@@ -5,6 +5,8 @@ mod kubernetes;
 mod loading;
 mod property;
 mod scale;
+mod tier_schema;
+mod tiers;
 mod upstream;
 mod validation;
 mod worked;
