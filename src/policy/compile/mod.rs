@@ -3,14 +3,19 @@
 //! A policy rule becomes one rule per port entry: its peers one set of addresses, the pods it is
 //! about another, never a product of peers, ports and pods.
 
+mod admin_output;
+mod egress_firewall;
 mod network_policy;
+mod openshift;
+mod scope;
 
 pub use network_policy::{ISOLATION_ANNOTATION, isolation_annotation};
 
 use super::inventory::{Inventory, PodIndex};
+use super::load::Input;
 use super::selection::{Addresses, Selections};
 use super::stage::{StageKind, StageRules};
-use super::{Compatibility, Direction, Origin, Policies};
+use super::{Compatibility, Direction, Names, Origin, Policies};
 use crate::classifier::{
     AddressMatch, AddressSet, OriginId, PortRange, ProtocolMatch, Rule, RuleId, RuleSet,
     RuleVerdict,
@@ -23,27 +28,53 @@ type Ranges = Vec<(Family, Address, Address)>;
 /// Compiles the policies in force into the steps that have rules, in order, and the origins of
 /// these rules. The steps of NetworkPolicy are always there, so that there is somebody to say that
 /// nobody isolates a pod.
-pub fn compile<'c>(
-    inventory: &'c Inventory,
-    selections: &'c Selections<'c>,
-    policies: &'c Policies,
-    compatibility: &'c Compatibility,
-) -> (Vec<StageRules>, Vec<Origin>) {
+pub fn compile(input: &Input) -> (Vec<StageRules>, Vec<Origin>) {
+    let Input {
+        inventory,
+        selections,
+        policies,
+        names,
+        compatibility,
+    } = *input;
     let mut compiler = Compiler {
         inventory,
         selections,
         compatibility,
         policies,
+        names,
         origins: Vec::new(),
     };
     let mut stages = Vec::new();
     for kind in StageKind::ALL {
-        let rules = RuleSet::new();
-        let mut stage = StageRules { kind, rules };
+        let mut stage = StageRules {
+            kind,
+            rules: RuleSet::new(),
+            effects: Vec::new(),
+        };
         let always = match kind {
             StageKind::NetworkPolicyEgress | StageKind::NetworkPolicyIngress => {
                 network_policy::compile(&mut compiler, &mut stage);
                 true
+            }
+            StageKind::ProjectIsolation => {
+                openshift::isolation(&mut compiler, &mut stage);
+                false
+            }
+            StageKind::EgressNetworkPolicy => {
+                openshift::egress_network_policies(&mut compiler, &mut stage);
+                false
+            }
+            StageKind::EgressFirewall => {
+                egress_firewall::compile(&mut compiler, &mut stage);
+                false
+            }
+            StageKind::EgressIp => {
+                openshift::egress_addresses(&mut compiler, &mut stage);
+                false
+            }
+            StageKind::AdminOutput => {
+                admin_output::compile(&mut compiler, &mut stage);
+                false
             }
             _ => false,
         };
@@ -60,6 +91,7 @@ struct Compiler<'c> {
     selections: &'c Selections<'c>,
     compatibility: &'c Compatibility,
     policies: &'c Policies,
+    names: &'c Names,
     origins: Vec<Origin>,
 }
 

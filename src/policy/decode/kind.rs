@@ -38,15 +38,27 @@ pub enum Kind {
     Node,
     Service,
     NetworkPolicy,
+    EgressNetworkPolicy,
+    NetNamespace,
+    HostSubnet,
+    ClusterNetwork,
+    EgressFirewall,
+    AdminOutputRules,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 5] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Pod,
         Kind::Namespace,
         Kind::Node,
         Kind::Service,
         Kind::NetworkPolicy,
+        Kind::EgressNetworkPolicy,
+        Kind::NetNamespace,
+        Kind::HostSubnet,
+        Kind::ClusterNetwork,
+        Kind::EgressFirewall,
+        Kind::AdminOutputRules,
     ];
 
     pub fn name(self) -> &'static str {
@@ -56,18 +68,46 @@ impl Kind {
             Kind::Node => "Node",
             Kind::Service => "Service",
             Kind::NetworkPolicy => "NetworkPolicy",
+            Kind::EgressNetworkPolicy => "EgressNetworkPolicy",
+            Kind::NetNamespace => "NetNamespace",
+            Kind::HostSubnet => "HostSubnet",
+            Kind::ClusterNetwork => "ClusterNetwork",
+            Kind::EgressFirewall => "EgressFirewall",
+            Kind::AdminOutputRules => "AdminOutputRules",
         }
     }
 
     pub fn versions(self) -> &'static [&'static str] {
         match self {
             Kind::NetworkPolicy => &["networking.k8s.io/v1", "extensions/v1beta1"],
+            Kind::EgressNetworkPolicy
+            | Kind::NetNamespace
+            | Kind::HostSubnet
+            | Kind::ClusterNetwork => &["network.openshift.io/v1", "v1"],
+            Kind::EgressFirewall => &["k8s.ovn.org/v1"],
+            Kind::AdminOutputRules => &["portcullis.io/v1alpha1"],
             _ => &["v1"],
         }
     }
 
     pub fn is_namespaced(self) -> bool {
-        !matches!(self, Kind::Namespace | Kind::Node)
+        !matches!(
+            self,
+            Kind::Namespace
+                | Kind::Node
+                | Kind::NetNamespace
+                | Kind::HostSubnet
+                | Kind::ClusterNetwork
+                | Kind::AdminOutputRules
+        )
+    }
+
+    /// Does its decoder report every field it does not read, as it does for policies?
+    pub fn is_policy(self) -> bool {
+        !matches!(
+            self,
+            Kind::Pod | Kind::Namespace | Kind::Node | Kind::Service
+        )
     }
 
     /// An unknown field of a policy opens or closes something, and so does a misspelt one that
@@ -75,7 +115,7 @@ impl Kind {
     pub fn severity_of_unknown_metadata(self, name: &str) -> Severity {
         let read = ["annotations", "labels", "name", "namespace"];
         match self {
-            Kind::NetworkPolicy => Severity::Error,
+            _ if self.is_policy() => Severity::Error,
             _ if nearest(name, &read).is_some() => Severity::Error,
             _ => Severity::Warning,
         }
@@ -105,7 +145,16 @@ pub fn is_misspelt_kind(kind: &str, version: &str) -> bool {
 /// May a group that is not Kubernetes' own have a kind of the same name, as Calico has a
 /// NetworkPolicy?
 pub fn may_own_same_kind(version: &str) -> bool {
+    let group_of = |version: &str| version.split_once('/').map(|(group, _)| group.to_owned());
+    let read_here = |group: &str| {
+        let versions = Kind::ALL.into_iter().flat_map(Kind::versions);
+        let mut groups = versions.filter_map(|version| group_of(version));
+        groups.any(|read| read == group)
+    };
     version.split_once('/').is_some_and(|(group, _)| {
-        group.contains('.') && !group.ends_with(".k8s.io") && !group.starts_with("networking")
+        !read_here(group)
+            && group.contains('.')
+            && !group.ends_with(".k8s.io")
+            && !group.starts_with("networking")
     })
 }
