@@ -83,8 +83,7 @@ impl<I: FrameIo> Worker<I> {
             }
             idle_rounds += 1;
             if idle_rounds > IDLE_ROUNDS && self.wait == WaitStrategy::Sleep {
-                let held = self.pipeline.has_held_frames();
-                self.io.wait(if held { SLEEP_HELD_MS } else { SLEEP_MS });
+                self.sleep();
             }
         }
         self.io.flush();
@@ -93,25 +92,47 @@ impl<I: FrameIo> Worker<I> {
     /// One batch through all stages. False when there was nothing to do.
     pub fn round(&mut self, now_us: u64) -> bool {
         self.io.receive(&mut self.received);
-        let busy = !self.received.is_empty();
+        let mut busy = !self.received.is_empty();
         self.batch.extend(
             self.received
                 .drain(..)
                 .map(|r| Packet::new(r.port, r.frame)),
         );
-        let busy = self.receive_handed_over() || busy;
-        if busy || self.pipeline.has_held_frames() {
-            let snapshot = self.snapshot.load();
-            self.pipeline.process(now_us, snapshot, &mut self.batch);
-            let handoff = self.pipeline.handoff();
-            transmit(&mut self.io, &self.counters, handoff, &mut self.batch);
+        // Frames of other workers get a batch of their own when this worker's leave them little
+        // room: under load they would starve behind them.
+        if self.batch.len() > BATCH_FRAMES_MAX / 2 && !self.pipeline.handoff().is_empty() {
+            self.process(now_us);
+            self.io.flush();
         }
-        if busy {
-            self.counters.batches.add(1);
+        busy |= self.receive_handed_over();
+        if busy || self.pipeline.has_held_frames() {
+            self.process(now_us);
         }
         self.io.flush();
         self.pipeline.tick(now_us);
         busy
+    }
+
+    /// The batch through all stages.
+    fn process(&mut self, now_us: u64) {
+        if !self.batch.is_empty() {
+            self.counters.batches.add(1);
+        }
+        let snapshot = self.snapshot.load();
+        self.pipeline.process(now_us, snapshot, &mut self.batch);
+        let handoff = self.pipeline.handoff();
+        transmit(&mut self.io, &self.counters, handoff, &mut self.batch);
+    }
+
+    /// Sleeps until a frame comes, from a ring or from another worker.
+    fn sleep(&mut self) {
+        let held = self.pipeline.has_held_frames();
+        let timeout_ms = if held { SLEEP_HELD_MS } else { SLEEP_MS };
+        let handoff = self.pipeline.handoff();
+        if handoff.may_sleep() {
+            self.io.wait(timeout_ms, handoff.bell());
+        }
+        handoff.awake();
     }
 
     /// Takes frames that other workers have received for this one, as far as the batch has room.
@@ -140,6 +161,7 @@ impl<I: FrameIo> Worker<I> {
             if taken.is_none() {
                 break;
             }
+            counters.handed_in.add(1);
             any = true;
         }
         any
