@@ -14,7 +14,7 @@ use crate::control::compatibility::compatibility;
 use crate::control::decide::{Decider, Limits};
 use crate::control::explain::{End, Explanation, Owner, Stage, Written, explain};
 use crate::control::probe::{self, Endpoint, Family, Probe, ProbeError, ProbeProtocol, State};
-use crate::policy::{self, Compatibility, Severity, read_directory};
+use crate::policy::{self, Compatibility, Names, Severity, read_directory};
 use crate::settings::Settings;
 
 /// Arguments of `portcullis explain`.
@@ -189,7 +189,7 @@ fn load(
     for file in &files {
         sources.insert(&file.name, &file.text);
     }
-    let loaded = policy::load(&files, switches);
+    let loaded = policy::load(&files, switches, &Names::default());
     match loaded.policy {
         Some(policy) => Ok(Decider::new(policy, &Limits::default())?),
         None => {

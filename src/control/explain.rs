@@ -2,6 +2,7 @@
 
 mod ends;
 mod nearest;
+mod openshift;
 
 use std::net::IpAddr;
 
@@ -187,6 +188,12 @@ fn stage(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> Stage {
         RuleVerdict::Deny if is_network_policy(opinion) => {
             nearest::nearest(decider.policy(), key, opinion.direction())
         }
+        RuleVerdict::Deny => {
+            let origin = decider.origin(opinion);
+            let denial =
+                origin.and_then(|origin| openshift::denial(decider.policy(), key, opinion, origin));
+            denial.into_iter().collect()
+        }
         _ => Vec::new(),
     };
     let verdict = match opinion.verdict {
@@ -227,6 +234,9 @@ fn stage_reason(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> String {
             false => "no rule matches".into(),
         };
     };
+    if let Some(story) = openshift::story(policy, key, opinion, origin) {
+        return story.reason;
+    }
     if !is_network_policy(opinion) {
         return match opinion.verdict {
             RuleVerdict::Allow => format!("{} allows", origin.label),

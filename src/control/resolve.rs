@@ -315,12 +315,24 @@ pub fn packet(inventory: &Inventory, probe: &Probe) -> Result<Option<Packet>, Re
     let packet = PolicyKey {
         original,
         hop_limit: probe.hop_limit,
+        receiver: receiver(inventory, probe, destination),
         ..PolicyKey::from(key)
     };
     Ok(Some(Packet {
         packet,
         translation,
     }))
+}
+
+/// The address of the pod a multicast packet would be delivered to.
+fn receiver(inventory: &Inventory, probe: &Probe, destination: IpAddr) -> Option<Address> {
+    if !destination.is_multicast() || !matches!(probe.to, Endpoint::Pod { .. }) {
+        return None;
+    }
+    let addresses = addresses(inventory, &probe.to).ok()?;
+    let family = Family::of(destination);
+    let mut of_family = addresses.iter().filter(|one| Family::of(**one) == family);
+    of_family.next().map(|&address| Address::from_ip(address).1)
 }
 
 /// The addresses of an end, or the one given instead; the end must exist all the same.
@@ -450,7 +462,7 @@ fn target_port(service: &Service, port: &ServicePort, backend: &Pod) -> Result<u
 mod tests {
     use super::*;
     use crate::control::probe::State;
-    use crate::policy::{Compatibility, PolicySet, SourceFile, load};
+    use crate::policy::{Compatibility, Names, PolicySet, SourceFile, load};
 
     fn set() -> PolicySet {
         let text = "
@@ -479,7 +491,7 @@ mod tests {
             name: "m.yaml".into(),
             text: text.into(),
         };
-        let loaded = load(&[file], &Compatibility::default());
+        let loaded = load(&[file], &Compatibility::default(), &Names::default());
         loaded
             .policy
             .unwrap_or_else(|| panic!("{:?}", loaded.findings))

@@ -75,6 +75,20 @@ ids! {
     NO_ADDRESS = "no-address",
     /// An isolation annotation without effect.
     ISOLATION_ANNOTATION = "isolation-annotation",
+    /// A set of manifests does not say which addresses are in the cluster.
+    NO_CLUSTER_NETWORK = "no-cluster-network",
+    /// A project's packets to destinations outside are all dropped.
+    EGRESS_DROPPED = "egress-dropped",
+    /// A name in a rule has no address.
+    UNRESOLVED_NAME = "unresolved-name",
+    /// A project without NetNamespace, where NetNamespaces keep projects apart.
+    UNNUMBERED_PROJECT = "unnumbered-project",
+    /// A change of a project's network that is not made.
+    NETWORK_CHANGE_REFUSED = "network-change-refused",
+    /// A rule that asks for something the data plane does not do.
+    NOT_ENFORCED = "not-enforced",
+    /// A rule no packet can reach.
+    UNREACHABLE_RULE = "unreachable-rule",
     /// A namespace carries another name in its name label.
     NAMESPACE_NAME_LABEL = "namespace-name-label",
 }

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::document::Position;
 use super::{LabelSelector, Place};
 use crate::wire::{Address, Family};
@@ -103,6 +105,10 @@ pub struct Node {
     /// are addresses; then `status.podIPs` of pods on the host's network. Where the node itself is
     /// not written, its pods' `status.hostIPs` too.
     pub addresses: Vec<IpAddr>,
+    /// `spec.podCIDR`, `spec.podCIDRs`, and what OVN-Kubernetes writes beside them.
+    pub pod_blocks: Vec<IpNet>,
+    /// The condition `Ready` is there and not `True`.
+    pub is_offline: bool,
     /// Where it is written; `None` when only pods mention it.
     pub source: Option<Source>,
 }
@@ -256,6 +262,8 @@ impl Inventory {
                 name: name.clone(),
                 labels: Labels::new(),
                 addresses: Vec::new(),
+                pod_blocks: Vec::new(),
+                is_offline: false,
                 source: None,
             });
             let own = if pod.host_network && !pod.terminated {

@@ -8,12 +8,12 @@ use super::finding::id;
 use super::inventory::{Inventory, Source};
 use super::selection::Selections;
 use super::{
-    Compatibility, Document, Finding, Loaded, Names, NetworkPolicy, PolicySet, Severity,
+    Compatibility, Document, Finding, Loaded, Names, NetworkPolicy, Policies, PolicySet, Severity,
     SourceFile, compile, document, lint,
 };
 
-/// Parses, validates and compiles manifests.
-pub fn load(files: &[SourceFile], compatibility: &Compatibility) -> Loaded {
+/// Parses, validates and compiles manifests. Names in rules have the addresses of `names`.
+pub fn load(files: &[SourceFile], compatibility: &Compatibility, names: &Names) -> Loaded {
     let mut documents = Vec::new();
     let mut findings = Vec::new();
     for file in files {
@@ -21,27 +21,18 @@ pub fn load(files: &[SourceFile], compatibility: &Compatibility) -> Loaded {
         documents.extend(of_file);
         findings.extend(of_parsing);
     }
-    load_documents(&documents, findings, compatibility)
+    load_documents(&documents, findings, compatibility, names)
 }
 
 /// As [`load`], of documents already parsed (manifests written inside another document), with what
 /// parsing them had to say.
 pub fn load_documents(
     documents: &[Document],
-    findings: Vec<Finding>,
-    compatibility: &Compatibility,
-) -> Loaded {
-    load_named(documents, findings, compatibility, Names::default())
-}
-
-/// As [`load_documents`], knowing what names stand for.
-pub fn load_named(
-    documents: &[Document],
     mut findings: Vec<Finding>,
     compatibility: &Compatibility,
-    names: Names,
+    names: &Names,
 ) -> Loaded {
-    let mut objects = decode(documents, &mut findings);
+    let mut objects = decode(documents, compatibility, &mut findings);
     report_same_names(&objects, &mut findings);
     report_same_addresses(&objects, &mut findings);
     report_same_cluster_addresses(&objects, &mut findings);
@@ -51,6 +42,7 @@ pub fn load_named(
     });
     let tiers = &mut objects.policies.tiers;
     tiers.sort_by(|one, other| one.precedence().cmp(&other.precedence()));
+    sort_egress(&mut objects.policies);
     let refused = findings
         .iter()
         .any(|finding| finding.severity == Severity::Error);
@@ -62,10 +54,16 @@ pub fn load_named(
 pub(super) fn assemble(
     objects: Objects,
     compatibility: &Compatibility,
-    names: Names,
+    names: &Names,
     findings: &mut Vec<Finding>,
 ) -> PolicySet {
     let policies = objects.policies;
+    let compatibility = &policies.openshift.effective(compatibility);
+    let mut objects = Objects {
+        policies: Policies::default(),
+        ..objects
+    };
+    policies.openshift.complete(&mut objects.nodes);
     let inventory = Inventory::new(
         objects.pods,
         objects.namespaces,
@@ -74,25 +72,42 @@ pub(super) fn assemble(
         policies.namespaces(),
     );
     let selections = Selections::new(&inventory);
-    lint::lint(
-        &inventory,
-        &selections,
-        &policies,
-        &names,
+    let input = Input {
+        inventory: &inventory,
+        selections: &selections,
+        policies: &policies,
+        names,
         compatibility,
-        findings,
-    );
-    let (stages, origins) =
-        compile::compile(&inventory, &selections, &policies, &names, compatibility);
+    };
+    lint::lint(&input, findings);
+    let (stages, origins) = compile::compile(&input);
     drop(selections);
     PolicySet {
         inventory,
         policies,
         stages,
         origins,
+        names: names.clone(),
         compatibility: *compatibility,
-        names,
     }
+}
+
+/// What rules are compiled from, and what is warned about.
+pub(super) struct Input<'i> {
+    pub inventory: &'i Inventory,
+    pub selections: &'i Selections<'i>,
+    pub policies: &'i Policies,
+    pub names: &'i Names,
+    pub compatibility: &'i Compatibility,
+}
+
+fn sort_egress(policies: &mut Policies) {
+    policies.openshift.sort();
+    let firewalls = &mut policies.egress_firewalls;
+    firewalls
+        .sort_by(|one, other| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)));
+    let lists = &mut policies.admin_output_rules;
+    lists.sort_by(|one, other| one.name.cmp(&other.name));
 }
 
 /// Two objects of one kind, namespace and name: which of them would count?
@@ -136,6 +151,26 @@ fn report_same_names(objects: &Objects, findings: &mut Vec<Finding>) {
     }
     for policy in &objects.policies.tiers {
         check(policy.kind.name(), "", &policy.name, &policy.source);
+    }
+    let openshift = &objects.policies.openshift;
+    for policy in &openshift.egress_network_policies {
+        let (namespace, source) = (&policy.namespace, &policy.source);
+        check("EgressNetworkPolicy", namespace, &policy.name, source);
+    }
+    for one in &openshift.net_namespaces {
+        check("NetNamespace", "", &one.name, &one.source);
+    }
+    for one in &openshift.host_subnets {
+        check("HostSubnet", "", &one.name, &one.source);
+    }
+    for one in &openshift.cluster_networks {
+        check("ClusterNetwork", "", &one.name, &one.source);
+    }
+    for one in &objects.policies.egress_firewalls {
+        check("EgressFirewall", &one.namespace, &one.name, &one.source);
+    }
+    for one in &objects.policies.admin_output_rules {
+        check("AdminOutputRules", "", &one.name, &one.source);
     }
     for namespace in &objects.namespaces {
         let source = namespace.source.iter();

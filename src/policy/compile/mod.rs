@@ -3,12 +3,17 @@
 //! A policy rule becomes one rule per port entry: its peers one set of addresses, the pods it is
 //! about another, never a product of peers, ports and pods.
 
+mod admin_output;
+mod egress_firewall;
 mod network_policy;
+mod openshift;
+mod scope;
 mod tiers;
 
 pub use network_policy::{ISOLATION_ANNOTATION, isolation_annotation};
 
 use super::inventory::{Inventory, PodIndex};
+use super::load::Input;
 use super::selection::{Addresses, Selections};
 use super::stage::{StageKind, StageRules};
 use super::{Compatibility, Direction, Names, Origin, Policies};
@@ -24,13 +29,14 @@ type Ranges = Vec<(Family, Address, Address)>;
 /// Compiles the policies in force into the steps that have rules, in order, and the origins of
 /// these rules. The steps of NetworkPolicy are always there, so that there is somebody to say that
 /// nobody isolates a pod.
-pub fn compile<'c>(
-    inventory: &'c Inventory,
-    selections: &'c Selections<'c>,
-    policies: &'c Policies,
-    names: &'c Names,
-    compatibility: &'c Compatibility,
-) -> (Vec<StageRules>, Vec<Origin>) {
+pub fn compile(input: &Input) -> (Vec<StageRules>, Vec<Origin>) {
+    let Input {
+        inventory,
+        selections,
+        policies,
+        names,
+        compatibility,
+    } = *input;
     let mut compiler = Compiler {
         inventory,
         selections,
@@ -41,8 +47,11 @@ pub fn compile<'c>(
     };
     let mut stages = Vec::new();
     for kind in StageKind::ALL {
-        let rules = RuleSet::new();
-        let mut stage = StageRules { kind, rules };
+        let mut stage = StageRules {
+            kind,
+            rules: RuleSet::new(),
+            effects: Vec::new(),
+        };
         let always = match kind {
             StageKind::NetworkPolicyEgress | StageKind::NetworkPolicyIngress => {
                 network_policy::compile(&mut compiler, &mut stage);
@@ -53,6 +62,26 @@ pub fn compile<'c>(
             | StageKind::BaselineEgress
             | StageKind::BaselineIngress => {
                 tiers::compile(&mut compiler, &mut stage);
+                false
+            }
+            StageKind::ProjectIsolation => {
+                openshift::isolation(&mut compiler, &mut stage);
+                false
+            }
+            StageKind::EgressNetworkPolicy => {
+                openshift::egress_network_policies(&mut compiler, &mut stage);
+                false
+            }
+            StageKind::EgressFirewall => {
+                egress_firewall::compile(&mut compiler, &mut stage);
+                false
+            }
+            StageKind::EgressIp => {
+                openshift::egress_addresses(&mut compiler, &mut stage);
+                false
+            }
+            StageKind::AdminOutput => {
+                admin_output::compile(&mut compiler, &mut stage);
                 false
             }
             _ => false,

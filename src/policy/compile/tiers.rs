@@ -18,7 +18,7 @@ use crate::policy::stage::{StageKind, StageRules};
 use crate::policy::tiers::{
     Action, PodScope, Tier, TierPeer, TierPeerKind, TierPort, TierRule, domain_fits,
 };
-use crate::policy::{Direction, TierPolicy};
+use crate::policy::{Direction, NameUser, TierPolicy};
 use crate::wire::{Address, protocol};
 
 /// Compiles the rules of one tier and direction.
@@ -155,7 +155,10 @@ impl Compiler<'_> {
                 }
                 TierPeerKind::DomainNames(patterns) => {
                     let fits = |name: &str| patterns.iter().any(|one| domain_fits(one, name));
-                    let known = self.names.iter().filter(|(name, _)| fits(name));
+                    let known = self
+                        .names
+                        .iter(NameUser::EgressFirewall)
+                        .filter(|(name, _)| fits(name));
                     ranges.extend(known.flat_map(|(_, addresses)| addresses).map(single));
                 }
                 TierPeerKind::Unknown(_) => {}

@@ -40,10 +40,16 @@ pub enum Kind {
     Service,
     NetworkPolicy,
     Tier(TierKind),
+    EgressNetworkPolicy,
+    NetNamespace,
+    HostSubnet,
+    ClusterNetwork,
+    EgressFirewall,
+    AdminOutputRules,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 14] = [
         Kind::Pod,
         Kind::Namespace,
         Kind::Node,
@@ -52,6 +58,12 @@ impl Kind {
         Kind::Tier(TierKind::Admin),
         Kind::Tier(TierKind::Baseline),
         Kind::Tier(TierKind::Cluster),
+        Kind::EgressNetworkPolicy,
+        Kind::NetNamespace,
+        Kind::HostSubnet,
+        Kind::ClusterNetwork,
+        Kind::EgressFirewall,
+        Kind::AdminOutputRules,
     ];
 
     pub fn name(self) -> &'static str {
@@ -62,6 +74,12 @@ impl Kind {
             Kind::Service => "Service",
             Kind::NetworkPolicy => "NetworkPolicy",
             Kind::Tier(kind) => kind.name(),
+            Kind::EgressNetworkPolicy => "EgressNetworkPolicy",
+            Kind::NetNamespace => "NetNamespace",
+            Kind::HostSubnet => "HostSubnet",
+            Kind::ClusterNetwork => "ClusterNetwork",
+            Kind::EgressFirewall => "EgressFirewall",
+            Kind::AdminOutputRules => "AdminOutputRules",
         }
     }
 
@@ -70,17 +88,35 @@ impl Kind {
             Kind::NetworkPolicy => &["networking.k8s.io/v1", "extensions/v1beta1"],
             Kind::Tier(TierKind::Cluster) => &["policy.networking.k8s.io/v1alpha2"],
             Kind::Tier(_) => &["policy.networking.k8s.io/v1alpha1"],
+            Kind::EgressNetworkPolicy
+            | Kind::NetNamespace
+            | Kind::HostSubnet
+            | Kind::ClusterNetwork => &["network.openshift.io/v1", "v1"],
+            Kind::EgressFirewall => &["k8s.ovn.org/v1"],
+            Kind::AdminOutputRules => &["portcullis.io/v1alpha1"],
             _ => &["v1"],
         }
     }
 
     pub fn is_namespaced(self) -> bool {
-        !matches!(self, Kind::Namespace | Kind::Node | Kind::Tier(_))
+        !matches!(
+            self,
+            Kind::Namespace
+                | Kind::Node
+                | Kind::Tier(_)
+                | Kind::NetNamespace
+                | Kind::HostSubnet
+                | Kind::ClusterNetwork
+                | Kind::AdminOutputRules
+        )
     }
 
-    /// Is it decoded by one that reports every unknown field?
+    /// Does its decoder report every field it does not read, as it does for policies?
     pub fn is_policy(self) -> bool {
-        matches!(self, Kind::NetworkPolicy | Kind::Tier(_))
+        !matches!(
+            self,
+            Kind::Pod | Kind::Namespace | Kind::Node | Kind::Service
+        )
     }
 
     /// An unknown field of a policy opens or closes something, and so does a misspelt one that
@@ -118,7 +154,16 @@ pub fn is_misspelt_kind(kind: &str, version: &str) -> bool {
 /// May a group that is not Kubernetes' own have a kind of the same name, as Calico has a
 /// NetworkPolicy?
 pub fn may_own_same_kind(version: &str) -> bool {
+    let group_of = |version: &str| version.split_once('/').map(|(group, _)| group.to_owned());
+    let read_here = |group: &str| {
+        let versions = Kind::ALL.into_iter().flat_map(Kind::versions);
+        let mut groups = versions.filter_map(|version| group_of(version));
+        groups.any(|read| read == group)
+    };
     version.split_once('/').is_some_and(|(group, _)| {
-        group.contains('.') && !group.ends_with(".k8s.io") && !group.starts_with("networking")
+        !read_here(group)
+            && group.contains('.')
+            && !group.ends_with(".k8s.io")
+            && !group.starts_with("networking")
     })
 }

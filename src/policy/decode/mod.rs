@@ -4,11 +4,16 @@
 //! field as its strict decoder, an invalid value as its field errors. Unlike the apiserver, which
 //! stops at the first object it cannot decode, every problem of every object is reported.
 
+mod admin_output;
+mod cluster_network;
 mod core;
+mod egress_firewall;
 mod kind;
 mod known;
 mod meta;
 mod network_policy;
+mod node_network;
+mod openshift;
 mod schema;
 mod selector;
 mod service;
@@ -22,7 +27,7 @@ use std::sync::Arc;
 use super::document::{Field, Node, Position, Value};
 use super::finding::id;
 use super::inventory::{Labels, Namespace, Pod, Service, Source};
-use super::{Document, Finding, Place, Policies, Severity};
+use super::{Compatibility, Document, Finding, Place, Policies, Severity};
 
 /// Everything decoded from a set of documents.
 #[derive(Debug, Default)]
@@ -42,7 +47,11 @@ pub struct Objects {
 /// Decodes every object of the documents, those in lists too.
 ///
 /// Objects with errors are left out of the result; the findings tell why.
-pub fn decode(documents: &[Document], findings: &mut Vec<Finding>) -> Objects {
+pub fn decode(
+    documents: &[Document],
+    compatibility: &Compatibility,
+    findings: &mut Vec<Finding>,
+) -> Objects {
     let mut objects = Objects::default();
     for document in documents {
         let mut reader = Reader {
@@ -50,6 +59,7 @@ pub fn decode(documents: &[Document], findings: &mut Vec<Finding>) -> Objects {
             document: document.number,
             object: String::new(),
             wrong_types: 0,
+            compatibility,
             findings,
         };
         meta::document(&mut reader, &document.root, &mut objects);
@@ -135,6 +145,8 @@ struct Reader<'r> {
     object: String,
     /// Values of the wrong type met so far: their fields are neither there nor missing.
     wrong_types: usize,
+    /// What is valid may depend on it.
+    compatibility: &'r Compatibility,
     findings: &'r mut Vec<Finding>,
 }
 

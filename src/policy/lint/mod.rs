@@ -2,29 +2,31 @@
 //!
 //! Every id is explained in `docs/lint.md`.
 
+mod egress;
 mod network_policy;
+mod openshift;
 mod tiers;
 
-use super::inventory::Inventory;
-use super::selection::Selections;
-use super::{Compatibility, Finding, Names, Policies};
+use super::Finding;
+use super::load::Input;
 
 /// Warnings about policies that load.
-pub fn lint(
-    inventory: &Inventory,
-    selections: &Selections,
-    policies: &Policies,
-    names: &Names,
-    compatibility: &Compatibility,
-    findings: &mut Vec<Finding>,
-) {
-    let network_policies = &policies.network_policies;
+pub fn lint(input: &Input, findings: &mut Vec<Finding>) {
+    let network_policies = &input.policies.network_policies;
     network_policy::lint(
-        inventory,
-        selections,
+        input.inventory,
+        input.selections,
         network_policies,
-        compatibility,
+        input.compatibility,
         findings,
     );
-    tiers::lint(inventory, selections, &policies.tiers, names, findings);
+    tiers::lint(
+        input.inventory,
+        input.selections,
+        &input.policies.tiers,
+        input.names,
+        findings,
+    );
+    openshift::lint(input, findings);
+    egress::lint(input, findings);
 }

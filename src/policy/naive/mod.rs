@@ -4,7 +4,9 @@
 //! the compiler but the decoded objects: not the selectors, not the look-ups, not the table of which
 //! step spares which.
 
+mod egress;
 mod network_policy;
+mod openshift;
 mod tiers;
 
 use super::tiers::Tier;
@@ -28,7 +30,9 @@ pub fn evaluate(set: &PolicySet, packet: impl Into<PolicyKey>) -> Decision {
         true => None,
         false => {
             let egress = np_stack(set, &packet, Direction::Egress);
-            egress.or_else(|| np_stack(set, &packet, Direction::Ingress))
+            egress
+                .or_else(|| between(set, &packet).map(|family| (family, Direction::Egress)))
+                .or_else(|| np_stack(set, &packet, Direction::Ingress))
         }
     };
     Decision {
@@ -66,6 +70,26 @@ fn np_stack(
         return Some(("Baseline", direction));
     }
     None
+}
+
+/// What stands between the two ends: projects' networks where the destination is in the cluster,
+/// else the lists for what leaves it. Which of them denies.
+fn between(set: &PolicySet, packet: &PolicyKey) -> Option<&'static str> {
+    let key = &packet.key;
+    let own_address = key.source == key.destination;
+    if !own_address && openshift::isolation_denies(set, packet) {
+        return Some("VNID");
+    }
+    if openshift::policy_allows(set, key) == Some(false) {
+        return Some("ENP");
+    }
+    if egress::firewall_allows(set, key) == Some(false) {
+        return Some("EgressFirewall");
+    }
+    if openshift::has_no_egress_address(set, key) {
+        return Some("egressIP");
+    }
+    egress::output_drops(set, key).then_some("AdminOutput")
 }
 
 fn is_discovery(packet: &PolicyKey) -> bool {
