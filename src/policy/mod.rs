@@ -17,6 +17,7 @@ pub mod inventory;
 mod key;
 mod lint;
 mod load;
+pub mod multi_network;
 pub mod naive;
 pub mod names;
 pub mod network_policy;
@@ -35,6 +36,7 @@ pub use finding::{Finding, Place, Severity};
 pub use inventory::{Inventory, Pod};
 pub use key::{Exemption, PRIMARY_NETWORK, PolicyKey};
 pub use load::{load, load_documents, load_named};
+pub use multi_network::MultiNetworkPolicy;
 pub use names::Names;
 pub use network_policy::NetworkPolicy;
 pub use origin::Origin;
@@ -68,6 +70,8 @@ pub struct Loaded {
 pub struct Policies {
     /// NetworkPolicy.
     pub network_policies: Vec<NetworkPolicy>,
+    /// MultiNetworkPolicy.
+    pub multi_network_policies: Vec<MultiNetworkPolicy>,
     /// AdminNetworkPolicy, BaselineAdminNetworkPolicy and ClusterNetworkPolicy, in the order in
     /// which they are asked.
     pub tiers: Vec<TierPolicy>,
@@ -76,7 +80,7 @@ pub struct Policies {
 impl Policies {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.network_policies.len() + self.tiers.len()
+        self.network_policies.len() + self.multi_network_policies.len() + self.tiers.len()
     }
 
     /// Is there none?
@@ -86,8 +90,9 @@ impl Policies {
 
     /// The namespaces they are in.
     fn namespaces(&self) -> impl Iterator<Item = String> + '_ {
-        let of_network_policies = self.network_policies.iter();
-        of_network_policies.map(|policy| policy.namespace.clone())
+        let of_networks = self.multi_network_policies.iter().map(|one| &one.policy);
+        let all = self.network_policies.iter().chain(of_networks);
+        all.map(|policy| policy.namespace.clone())
     }
 }
 

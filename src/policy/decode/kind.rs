@@ -40,10 +40,12 @@ pub enum Kind {
     Service,
     NetworkPolicy,
     Tier(TierKind),
+    MultiNetworkPolicy,
+    NetworkAttachmentDefinition,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Pod,
         Kind::Namespace,
         Kind::Node,
@@ -52,6 +54,8 @@ impl Kind {
         Kind::Tier(TierKind::Admin),
         Kind::Tier(TierKind::Baseline),
         Kind::Tier(TierKind::Cluster),
+        Kind::MultiNetworkPolicy,
+        Kind::NetworkAttachmentDefinition,
     ];
 
     pub fn name(self) -> &'static str {
@@ -62,6 +66,8 @@ impl Kind {
             Kind::Service => "Service",
             Kind::NetworkPolicy => "NetworkPolicy",
             Kind::Tier(kind) => kind.name(),
+            Kind::MultiNetworkPolicy => "MultiNetworkPolicy",
+            Kind::NetworkAttachmentDefinition => "NetworkAttachmentDefinition",
         }
     }
 
@@ -70,8 +76,17 @@ impl Kind {
             Kind::NetworkPolicy => &["networking.k8s.io/v1", "extensions/v1beta1"],
             Kind::Tier(TierKind::Cluster) => &["policy.networking.k8s.io/v1alpha2"],
             Kind::Tier(_) => &["policy.networking.k8s.io/v1alpha1"],
+            Kind::MultiNetworkPolicy => &["k8s.cni.cncf.io/v1beta1", "k8s.cni.cncf.io/v1beta2"],
+            Kind::NetworkAttachmentDefinition => &["k8s.cni.cncf.io/v1"],
             _ => &["v1"],
         }
+    }
+
+    /// Has the group of this version the kind, in whatever version?
+    pub fn is_of_group(self, version: &str) -> bool {
+        let group = |version: &str| version.split_once('/').map(|(group, _)| group.to_owned());
+        let mut versions = self.versions().iter();
+        versions.any(|one| group(one).is_some() && group(one) == group(version))
     }
 
     pub fn is_namespaced(self) -> bool {
@@ -80,7 +95,10 @@ impl Kind {
 
     /// Is it decoded by one that reports every unknown field?
     pub fn is_policy(self) -> bool {
-        matches!(self, Kind::NetworkPolicy | Kind::Tier(_))
+        matches!(
+            self,
+            Kind::NetworkPolicy | Kind::Tier(_) | Kind::MultiNetworkPolicy
+        )
     }
 
     /// An unknown field of a policy opens or closes something, and so does a misspelt one that

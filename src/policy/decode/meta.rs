@@ -4,7 +4,10 @@ use super::super::document::{Field, Node, Position};
 use super::super::finding::id;
 use super::super::inventory::Labels;
 use super::kind::{Kind, NETWORKING_KINDS, is_misspelt_kind, may_own_same_kind};
-use super::{Objects, Path, Reader, Severity, core, known, network_policy, service, tiers, words};
+use super::{
+    Objects, Path, Reader, Severity, core, known, multi_network, network_policy, service, tiers,
+    words,
+};
 
 /// Namespace of a namespaced object that does not name one.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -113,6 +116,15 @@ fn decode_kind(
             let policy = network_policy::decode(reader, fields, metadata);
             keep(reader, mark, &mut objects.policies.network_policies, policy);
         }
+        Kind::MultiNetworkPolicy => {
+            let policy = multi_network::policy(reader, fields, metadata);
+            let policies = &mut objects.policies.multi_network_policies;
+            keep(reader, mark, policies, policy);
+        }
+        Kind::NetworkAttachmentDefinition => {
+            let network = multi_network::definition(reader, fields, metadata);
+            keep(reader, mark, &mut objects.networks, network);
+        }
         Kind::Tier(kind) => {
             let policy = tiers::decode(reader, kind, fields, metadata);
             keep(reader, mark, &mut objects.policies.tiers, policy);
@@ -152,7 +164,9 @@ fn identify<'n>(
         None if (kind, version) == ("List", "v1") => return Some(Identity::List(None)),
         _ => {}
     }
-    let wrong = if kind == "List" || known.is_some() && !may_own_same_kind(version) {
+    let own_group = known.is_some_and(|known| known.is_of_group(version));
+    let foreign = !own_group && may_own_same_kind(version);
+    let wrong = if kind == "List" || known.is_some() && !foreign {
         Some("apiVersion")
     } else if version == "networking.k8s.io/v1" && !NETWORKING_KINDS.contains(&listed)
         || is_misspelt_kind(kind, version)

@@ -8,6 +8,7 @@ mod core;
 mod kind;
 mod known;
 mod meta;
+mod multi_network;
 mod network_policy;
 mod schema;
 mod selector;
@@ -19,10 +20,11 @@ pub mod words;
 use std::fmt::Display;
 use std::sync::Arc;
 
+use super::compatibility::MultiNetworkDialect;
 use super::document::{Field, Node, Position, Value};
 use super::finding::id;
-use super::inventory::{Labels, Namespace, Pod, Service, Source};
-use super::{Document, Finding, Place, Policies, Severity};
+use super::inventory::{Labels, Namespace, Network, Pod, Service, Source};
+use super::{Compatibility, Document, Finding, Place, Policies, Severity};
 
 /// Everything decoded from a set of documents.
 #[derive(Debug, Default)]
@@ -35,6 +37,8 @@ pub struct Objects {
     pub nodes: Vec<super::inventory::Node>,
     /// Services in file order.
     pub services: Vec<Service>,
+    /// NetworkAttachmentDefinitions in file order.
+    pub networks: Vec<Network>,
     /// Policies in file order.
     pub policies: Policies,
 }
@@ -42,7 +46,11 @@ pub struct Objects {
 /// Decodes every object of the documents, those in lists too.
 ///
 /// Objects with errors are left out of the result; the findings tell why.
-pub fn decode(documents: &[Document], findings: &mut Vec<Finding>) -> Objects {
+pub fn decode(
+    documents: &[Document],
+    compatibility: &Compatibility,
+    findings: &mut Vec<Finding>,
+) -> Objects {
     let mut objects = Objects::default();
     for document in documents {
         let mut reader = Reader {
@@ -50,6 +58,7 @@ pub fn decode(documents: &[Document], findings: &mut Vec<Finding>) -> Objects {
             document: document.number,
             object: String::new(),
             wrong_types: 0,
+            compatibility,
             findings,
         };
         meta::document(&mut reader, &document.root, &mut objects);
@@ -135,6 +144,8 @@ struct Reader<'r> {
     object: String,
     /// Values of the wrong type met so far: their fields are neither there nor missing.
     wrong_types: usize,
+    /// What is valid may depend on it.
+    compatibility: &'r Compatibility,
     findings: &'r mut Vec<Finding>,
 }
 
@@ -145,6 +156,12 @@ impl Reader<'_> {
             document: self.document,
             position,
         }
+    }
+
+    /// Whose reading of MultiNetworkPolicy counts, while one is read.
+    fn multi_network(&self) -> Option<MultiNetworkDialect> {
+        let is_one = self.object.starts_with("MultiNetworkPolicy");
+        is_one.then_some(self.compatibility.mnp_compat)
     }
 
     /// To be compared with [`Reader::failed_since`].

@@ -2,6 +2,7 @@
 //!
 //! Every id is explained in `docs/lint.md`.
 
+mod multi_network;
 mod network_policy;
 mod tiers;
 
@@ -26,5 +27,7 @@ pub fn lint(
         compatibility,
         findings,
     );
+    let of_networks = &policies.multi_network_policies;
+    multi_network::lint(inventory, selections, of_networks, compatibility, findings);
     tiers::lint(inventory, selections, &policies.tiers, names, findings);
 }

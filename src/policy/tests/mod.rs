@@ -3,6 +3,7 @@
 mod documents;
 mod kubernetes;
 mod loading;
+mod multi_network;
 mod property;
 mod scale;
 mod tier_schema;
