@@ -71,6 +71,10 @@ ids! {
     DENIES_PODS = "denies-pods",
     /// A domain name with no address known.
     UNKNOWN_NAME = "unknown-name",
+    /// A network that nobody describes.
+    UNKNOWN_NETWORK = "unknown-network",
+    /// Implementations of MultiNetworkPolicy read it differently.
+    DIALECTS_DISAGREE = "dialects-disagree",
     /// A selected pod has no address.
     NO_ADDRESS = "no-address",
     /// An isolation annotation without effect.

@@ -19,6 +19,7 @@ pub mod inventory;
 mod key;
 mod lint;
 mod load;
+pub mod multi_network;
 pub mod naive;
 pub mod names;
 pub mod network_policy;
@@ -40,6 +41,7 @@ pub use finding::{Finding, Place, Severity};
 pub use inventory::{Inventory, Pod};
 pub use key::{Exemption, PRIMARY_NETWORK, PolicyKey};
 pub use load::{load, load_documents};
+pub use multi_network::MultiNetworkPolicy;
 pub use names::{NameUser, Names};
 pub use network_policy::NetworkPolicy;
 pub use openshift::OpenShift;
@@ -74,6 +76,8 @@ pub struct Loaded {
 pub struct Policies {
     /// NetworkPolicy.
     pub network_policies: Vec<NetworkPolicy>,
+    /// MultiNetworkPolicy.
+    pub multi_network_policies: Vec<MultiNetworkPolicy>,
     /// AdminNetworkPolicy, BaselineAdminNetworkPolicy and ClusterNetworkPolicy, in the order in
     /// which they are asked.
     pub tiers: Vec<TierPolicy>,
@@ -89,6 +93,7 @@ impl Policies {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.network_policies.len()
+            + self.multi_network_policies.len()
             + self.tiers.len()
             + self.openshift.egress_network_policies.len()
             + self.egress_firewalls.len()
@@ -102,7 +107,8 @@ impl Policies {
 
     /// The namespaces they are in.
     fn namespaces(&self) -> impl Iterator<Item = String> + '_ {
-        let of_network_policies = self.network_policies.iter();
+        let of_networks = self.multi_network_policies.iter().map(|one| &one.policy);
+        let of_network_policies = self.network_policies.iter().chain(of_networks);
         let of_network_policies = of_network_policies.map(|policy| &policy.namespace);
         let of_egress = self.openshift.egress_network_policies.iter();
         let of_egress = of_egress.map(|policy| &policy.namespace);

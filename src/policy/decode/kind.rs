@@ -46,10 +46,12 @@ pub enum Kind {
     ClusterNetwork,
     EgressFirewall,
     AdminOutputRules,
+    MultiNetworkPolicy,
+    NetworkAttachmentDefinition,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 14] = [
+    pub const ALL: [Kind; 16] = [
         Kind::Pod,
         Kind::Namespace,
         Kind::Node,
@@ -64,6 +66,8 @@ impl Kind {
         Kind::ClusterNetwork,
         Kind::EgressFirewall,
         Kind::AdminOutputRules,
+        Kind::MultiNetworkPolicy,
+        Kind::NetworkAttachmentDefinition,
     ];
 
     pub fn name(self) -> &'static str {
@@ -80,6 +84,8 @@ impl Kind {
             Kind::ClusterNetwork => "ClusterNetwork",
             Kind::EgressFirewall => "EgressFirewall",
             Kind::AdminOutputRules => "AdminOutputRules",
+            Kind::MultiNetworkPolicy => "MultiNetworkPolicy",
+            Kind::NetworkAttachmentDefinition => "NetworkAttachmentDefinition",
         }
     }
 
@@ -94,8 +100,17 @@ impl Kind {
             | Kind::ClusterNetwork => &["network.openshift.io/v1", "v1"],
             Kind::EgressFirewall => &["k8s.ovn.org/v1"],
             Kind::AdminOutputRules => &["portcullis.io/v1alpha1"],
+            Kind::MultiNetworkPolicy => &["k8s.cni.cncf.io/v1beta1", "k8s.cni.cncf.io/v1beta2"],
+            Kind::NetworkAttachmentDefinition => &["k8s.cni.cncf.io/v1"],
             _ => &["v1"],
         }
+    }
+
+    /// Has the group of this version the kind, in whatever version?
+    pub fn is_of_group(self, version: &str) -> bool {
+        let group = |version: &str| version.split_once('/').map(|(group, _)| group.to_owned());
+        let mut versions = self.versions().iter();
+        versions.any(|one| group(one).is_some() && group(one) == group(version))
     }
 
     pub fn is_namespaced(self) -> bool {
@@ -115,7 +130,11 @@ impl Kind {
     pub fn is_policy(self) -> bool {
         !matches!(
             self,
-            Kind::Pod | Kind::Namespace | Kind::Node | Kind::Service
+            Kind::Pod
+                | Kind::Namespace
+                | Kind::Node
+                | Kind::Service
+                | Kind::NetworkAttachmentDefinition
         )
     }
 

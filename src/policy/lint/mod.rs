@@ -3,6 +3,7 @@
 //! Every id is explained in `docs/lint.md`.
 
 mod egress;
+mod multi_network;
 mod network_policy;
 mod openshift;
 mod tiers;
@@ -17,6 +18,14 @@ pub fn lint(input: &Input, findings: &mut Vec<Finding>) {
         input.inventory,
         input.selections,
         network_policies,
+        input.compatibility,
+        findings,
+    );
+    let of_networks = &input.policies.multi_network_policies;
+    multi_network::lint(
+        input.inventory,
+        input.selections,
+        of_networks,
         input.compatibility,
         findings,
     );

@@ -130,7 +130,7 @@ impl Linter<'_> {
 
     fn peer(&mut self, policy: &TierPolicy, peer: &TierPeer, path: &str) {
         let (id, message) = match &peer.kind {
-            TierPeerKind::Pods(scope) if self.selections.scope_addresses(scope).is_empty() => (
+            TierPeerKind::Pods(scope) if self.selections.scope(scope).is_empty() => (
                 id::PEER_SELECTS_NOTHING,
                 "no effect: this peer selects no pod".to_owned(),
             ),

@@ -4,6 +4,7 @@ mod documents;
 mod egress_firewall;
 mod kubernetes;
 mod loading;
+mod multi_network;
 mod openshift;
 mod property;
 mod scale;

@@ -12,7 +12,9 @@ use crate::policy::admin_output::{OutputAction, OutputRule};
 use crate::policy::decode::Objects;
 use crate::policy::document::Position;
 use crate::policy::egress_firewall::{FirewallDestination, FirewallPort, FirewallRule};
-use crate::policy::inventory::{ContainerPort, Labels, Namespace, Node, Source};
+use crate::policy::inventory::{
+    Attachment, ContainerPort, Labels, Namespace, Network, Node, Source,
+};
 use crate::policy::network_policy::{Peer, PeerKind, PolicyPort, PolicyRule, PortMatch};
 use crate::policy::openshift::{
     CHANGE_NETWORK_ANNOTATION, ClusterNetwork, Destination, EgressNetworkPolicy, EgressRule,
@@ -112,6 +114,63 @@ fn address(family: Family, number: u8) -> IpAddr {
     }
 }
 
+const NETWORKS: [&str; 3] = ["a/n1", "a/n2", "b/n3"];
+
+/// Interfaces on secondary networks; on the first with the very numbers of the cluster's own.
+fn attachments(choices: &mut Choices, number: u8) -> Vec<Attachment> {
+    let mut attachments = Vec::new();
+    for (network, first) in NETWORKS.into_iter().zip([0, 40, 50]) {
+        let addresses = match choices.below(4) {
+            0 => continue,
+            1 => vec![],
+            2 => vec![address(Family::V4, first + number)],
+            _ => [Family::V4, Family::V6]
+                .map(|family| address(family, first + number))
+                .to_vec(),
+        };
+        attachments.push(Attachment {
+            network: network.to_owned(),
+            interface: network.to_owned(),
+            addresses,
+            mac: String::new(),
+        });
+    }
+    attachments
+}
+
+fn network(choices: &mut Choices, full_name: &str) -> Network {
+    let (namespace, name) = full_name.split_once('/').unwrap();
+    Network {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        plugin: choices
+            .pick(&["", "macvlan", "ovn-k8s-cni-overlay", "bridge"])
+            .to_owned(),
+        network_name: choices.pick(&["", "one", "two"]).to_owned(),
+        topology: String::new(),
+        has_subnets: true,
+        source: Some(source()),
+    }
+}
+
+fn multi_network_policy(choices: &mut Choices, number: usize) -> MultiNetworkPolicy {
+    let mut policy = network_policy(choices, number);
+    let types = match choices.below(3) {
+        0 => None,
+        _ => Some([policy.isolates_ingress, policy.isolates_egress]),
+    };
+    if types.is_none() {
+        policy.isolates_ingress = true;
+        policy.isolates_egress = !policy.egress.is_empty();
+    }
+    let listed = choices.list(2, |choices| choices.pick(&NETWORKS).to_owned());
+    MultiNetworkPolicy {
+        policy,
+        types,
+        networks: Some(listed),
+    }
+}
+
 fn pod(choices: &mut Choices, number: u8) -> Pod {
     let host_network = choices.one_in(6);
     let terminated = choices.one_in(6);
@@ -145,6 +204,7 @@ fn pod(choices: &mut Choices, number: u8) -> Pod {
             .map(|&family| address(family, own))
             .collect(),
         host_addresses: Vec::new(),
+        attachments: attachments(choices, number),
         source: source(),
     }
 }
@@ -349,6 +409,16 @@ fn objects(choices: &mut Choices) -> Objects {
     objects.policies.network_policies = (0..choices.below(5))
         .map(|number| network_policy(choices, number))
         .collect();
+    objects.policies.multi_network_policies = (0..choices.below(4))
+        .map(|number| multi_network_policy(choices, number))
+        .collect();
+    let policies = &mut objects.policies.multi_network_policies;
+    policies.sort_by_key(|one| one.policy.full_name());
+    let described = choices.below(NETWORKS.len() + 1);
+    objects.networks = NETWORKS[..described]
+        .iter()
+        .map(|name| network(choices, name))
+        .collect();
     let mut tiers: Vec<_> = (0..choices.below(4))
         .map(|number| tier_policy(choices, number))
         .collect();
@@ -535,11 +605,20 @@ fn edges(set: &PolicySet, family: Family) -> Vec<Address> {
             .iter()
             .filter(|address| Family::of(**address) == family);
         edges.extend(own.map(|&address| Address::from_ip(address).1.to_bits()));
+        let attached = pod.attachments.iter().flat_map(|one| &one.addresses);
+        let attached = attached.filter(|address| Family::of(**address) == family);
+        edges.extend(attached.map(|&address| Address::from_ip(address).1.to_bits()));
     }
     let rules = set
         .policies
         .network_policies
         .iter()
+        .chain(
+            set.policies
+                .multi_network_policies
+                .iter()
+                .map(|one| &one.policy),
+        )
         .flat_map(|policy| policy.ingress.iter().chain(&policy.egress));
     for peer in rules.flat_map(|rule| &rule.peers) {
         let PeerKind::IpBlock { cidr, except } = &peer.kind else {
@@ -592,8 +671,11 @@ fn switches(choices: &mut Choices) -> Compatibility {
         ("plugin", "subnet"),
         ("plugin", "multitenant"),
         ("plugin", "networkpolicy"),
+        ("cnp_secondary", "apply"),
+        ("mnp_compat", "iptables"),
+        ("mnp_compat", "ovn-kubernetes"),
     ];
-    for (odds, (switch, value)) in [3, 5, 20, 5, 8].into_iter().zip(sometimes) {
+    for (odds, (switch, value)) in [3, 5, 20, 5, 8, 2, 3, 3].into_iter().zip(sometimes) {
         if choices.one_in(odds) {
             switches.set(switch, value).unwrap();
         }
@@ -610,7 +692,7 @@ proptest! {
 
     #[test]
     fn compiled_rules_decide_as_the_naive_twin(
-        world in prop::collection::vec(any::<u8>(), 0..900),
+        world in prop::collection::vec(any::<u8>(), 0..1500),
         packets in prop::collection::vec(any::<u8>(), 2000..3000),
     ) {
         let mut choices = Choices { bytes: world.iter() };
@@ -625,6 +707,11 @@ proptest! {
             let (family, edges) = &edges[choices.below(2)];
             let key = packet(&mut choices, *family, edges);
             let mut key = PolicyKey::from(key);
+            key.source_network = choices.below(4) as u16;
+            key.destination_network = match choices.one_in(3) {
+                true => choices.below(4) as u16,
+                false => key.source_network,
+            };
             if choices.one_in(8) {
                 key.original.destination = Address::from_ip(address(*family, 99)).1;
             }
