@@ -65,6 +65,34 @@ ids! {
     NO_ADDRESS = "no-address",
     /// An isolation annotation without effect.
     ISOLATION_ANNOTATION = "isolation-annotation",
+    /// A word nobody defined, taken as upstream takes it.
+    UNKNOWN_WORD = "unknown-word",
+    /// A field without effect beside the others of its rule.
+    IGNORED_FIELD = "ignored-field",
+    /// A field that decides something elsewhere and nothing here.
+    UNREAD_FIELD = "unread-field",
+    /// A pod names a security group that does not exist.
+    UNKNOWN_GROUP = "unknown-group",
+    /// A security group no pod is bound to.
+    UNUSED_GROUP = "unused-group",
+    /// A group of tier 1 that no rule of tier 0 leads to.
+    UNREACHABLE_TIER = "unreachable-tier",
+    /// Two rules of one priority that overlap and say different things.
+    EQUAL_PRIORITY = "equal-priority",
+    /// A rule that a stronger one leaves nothing to.
+    SHADOWED_RULE = "shadowed-rule",
+    /// Security groups that cut a pod off from its gateway.
+    NO_GATEWAY = "no-gateway",
+    /// Security groups that cut a pod off from the name service or from DHCP.
+    NO_BASICS = "no-basics",
+    /// An annotation whose value is not the one that acts.
+    ANNOTATION_VALUE = "annotation-value",
+    /// Layer 2 forwarding where port security leaves nothing to forward.
+    LAYER2_FORWARD = "layer2-forward",
+    /// Port security that cannot check all it should.
+    PORT_SECURITY = "port-security",
+    /// An address a pod may have beside its own, which it will not get.
+    VIRTUAL_ADDRESS = "virtual-address",
     /// A namespace carries another name in its name label.
     NAMESPACE_NAME_LABEL = "namespace-name-label",
 }

@@ -6,10 +6,11 @@ use std::net::IpAddr;
 use super::decode::{Objects, decode};
 use super::finding::id;
 use super::inventory::{Inventory, Source};
+use super::security_group::{Remote, rules_field};
 use super::selection::Selections;
 use super::{
-    Compatibility, Document, Finding, Loaded, NetworkPolicy, PolicySet, Severity, SourceFile,
-    compile, document, lint,
+    Compatibility, Direction, Document, Finding, Loaded, NetworkPolicy, PolicySet, Ports,
+    SecurityGroup, Severity, SourceFile, compile, document, lint,
 };
 
 /// Parses, validates and compiles manifests.
@@ -31,14 +32,18 @@ pub fn load_documents(
     mut findings: Vec<Finding>,
     compatibility: &Compatibility,
 ) -> Loaded {
-    let mut objects = decode(documents, &mut findings);
+    let mut objects = decode(documents, compatibility, &mut findings);
     report_same_names(&objects, &mut findings);
     report_same_addresses(&objects, &mut findings);
     report_same_cluster_addresses(&objects, &mut findings);
+    report_groups(&objects.policies.security_groups, &mut findings);
     objects.policies.network_policies.sort_by(|one, other| {
         let name = |policy: &NetworkPolicy| (policy.namespace.clone(), policy.name.clone());
         name(one).cmp(&name(other))
     });
+    let groups = &mut objects.policies.security_groups;
+    groups.sort_by(|one, other| one.name.cmp(&other.name));
+    objects.vips.sort_by(|one, other| one.name.cmp(&other.name));
     let refused = findings
         .iter()
         .any(|finding| finding.severity == Severity::Error);
@@ -60,17 +65,23 @@ pub(super) fn assemble(
         objects.services,
         policies.namespaces(),
     );
+    let ports = Ports::new(&inventory, &objects.vips);
     let selections = Selections::new(&inventory);
     lint::lint(&inventory, &selections, &policies, compatibility, findings);
-    let (stages, origins) = compile::compile(&inventory, &selections, &policies, compatibility);
+    let (stages, origins) =
+        compile::compile(&inventory, &ports, &selections, &policies, compatibility);
     drop(selections);
-    PolicySet {
+    let set = PolicySet {
         inventory,
+        ports,
+        vips: objects.vips,
         policies,
         stages,
         origins,
         compatibility: *compatibility,
-    }
+    };
+    lint::lint_compiled(&set, &objects.subnets, findings);
+    set
 }
 
 /// Two objects of one kind, namespace and name: which of them would count?
@@ -111,6 +122,15 @@ fn report_same_names(objects: &Objects, findings: &mut Vec<Finding>) {
             &policy.name,
             &policy.source,
         );
+    }
+    for group in &objects.policies.security_groups {
+        check("SecurityGroup", "", &group.name, &group.source);
+    }
+    for vip in &objects.vips {
+        check("Vip", "", &vip.name, &vip.source);
+    }
+    for subnet in &objects.subnets {
+        check("Subnet", "", &subnet.name, &subnet.source);
     }
     for namespace in &objects.namespaces {
         let source = namespace.source.iter();
@@ -169,6 +189,44 @@ fn report_same_cluster_addresses(objects: &Objects, findings: &mut Vec<Finding>)
                     other.source.place()
                 ),
             ));
+        }
+    }
+}
+
+/// Groups named as the other end must exist, and no two may be kept under one name.
+fn report_groups(groups: &[SecurityGroup], findings: &mut Vec<Finding>) {
+    let mut kept: HashMap<String, &SecurityGroup> = HashMap::new();
+    for group in groups {
+        let object = || format!("SecurityGroup/{}", group.name);
+        let other = *kept.entry(group.folded_name()).or_insert(group);
+        if other.name != group.name {
+            let message = format!(
+                "Duplicate value: \"{}\": Kube-OVN keeps it and {} at {} under one name, {}",
+                group.name,
+                other.name,
+                other.source.place(),
+                group.folded_name()
+            );
+            let (id, path) = (id::DUPLICATE_OBJECT, "metadata.name");
+            findings.push(error(id, &group.source, object(), path, message));
+        }
+        for direction in [Direction::Ingress, Direction::Egress] {
+            for (index, rule) in group.rules(direction).iter().enumerate() {
+                let Remote::Group { name, position } = &rule.remote else {
+                    continue;
+                };
+                if groups.iter().any(|group| group.name == *name) {
+                    continue;
+                }
+                let field = rules_field(direction);
+                let path = format!("spec.{field}[{index}].remoteSecurityGroup");
+                let message = format!("failed to get remote sg '{name}': no such SecurityGroup");
+                let source = Source {
+                    position: *position,
+                    ..group.source.clone()
+                };
+                findings.push(error(id::INVALID_VALUE, &source, object(), &path, message));
+            }
         }
     }
 }

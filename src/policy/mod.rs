@@ -15,11 +15,14 @@ pub mod evaluate;
 pub mod finding;
 pub mod inventory;
 mod key;
+pub mod kube_ovn;
 mod lint;
 mod load;
 pub mod naive;
 pub mod network_policy;
 pub mod origin;
+pub mod port_security;
+pub mod security_group;
 mod selection;
 pub mod selector;
 pub mod source;
@@ -32,9 +35,11 @@ pub use evaluate::{Decision, Opinion};
 pub use finding::{Finding, Place, Severity};
 pub use inventory::{Inventory, Pod};
 pub use key::{Exemption, PRIMARY_NETWORK, PolicyKey};
+pub use kube_ovn::{Port, Ports, Subnet, Vip};
 pub use load::{load, load_documents};
 pub use network_policy::NetworkPolicy;
 pub use origin::Origin;
+pub use security_group::SecurityGroup;
 pub use selector::LabelSelector;
 pub use source::{ReadError, SourceFile, read_directory};
 pub use stage::{StageKind, StageMask, StageRules};
@@ -64,12 +69,14 @@ pub struct Loaded {
 pub struct Policies {
     /// NetworkPolicy.
     pub network_policies: Vec<NetworkPolicy>,
+    /// SecurityGroup.
+    pub security_groups: Vec<SecurityGroup>,
 }
 
 impl Policies {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.network_policies.len()
+        self.network_policies.len() + self.security_groups.len()
     }
 
     /// Is there none?
@@ -89,6 +96,10 @@ impl Policies {
 pub struct PolicySet {
     /// Pods, namespaces, nodes, services.
     pub inventory: Inventory,
+    /// The attachments of its pods, as Kube-OVN sees them.
+    pub ports: Ports,
+    /// Addresses pods may have beside their own.
+    pub vips: Vec<Vip>,
     /// Every policy object.
     pub policies: Policies,
     /// The evaluation steps in order: a packet passes when no step denies it.

@@ -4,13 +4,14 @@
 //! about another, never a product of peers, ports and pods.
 
 mod network_policy;
+mod security_group;
 
 pub use network_policy::{ISOLATION_ANNOTATION, isolation_annotation};
 
 use super::inventory::{Inventory, PodIndex};
 use super::selection::{Addresses, Selections};
 use super::stage::{StageKind, StageRules};
-use super::{Compatibility, Direction, Origin, Policies};
+use super::{Compatibility, Direction, Origin, Policies, Ports};
 use crate::classifier::{
     AddressMatch, AddressSet, OriginId, PortRange, ProtocolMatch, Rule, RuleId, RuleSet,
     RuleVerdict,
@@ -25,12 +26,14 @@ type Ranges = Vec<(Family, Address, Address)>;
 /// nobody isolates a pod.
 pub fn compile<'c>(
     inventory: &'c Inventory,
+    ports: &'c Ports,
     selections: &'c Selections<'c>,
     policies: &'c Policies,
     compatibility: &'c Compatibility,
 ) -> (Vec<StageRules>, Vec<Origin>) {
     let mut compiler = Compiler {
         inventory,
+        ports,
         selections,
         compatibility,
         policies,
@@ -45,6 +48,13 @@ pub fn compile<'c>(
                 network_policy::compile(&mut compiler, &mut stage);
                 true
             }
+            StageKind::SecurityGroupEgress
+            | StageKind::SecurityGroupEgressLower
+            | StageKind::SecurityGroupIngress
+            | StageKind::SecurityGroupIngressLower => {
+                security_group::compile(&mut compiler, &mut stage);
+                false
+            }
             _ => false,
         };
         if always || !stage.rules.rules().is_empty() {
@@ -57,6 +67,7 @@ pub fn compile<'c>(
 /// What the systems share while they compile.
 struct Compiler<'c> {
     inventory: &'c Inventory,
+    ports: &'c Ports,
     selections: &'c Selections<'c>,
     compatibility: &'c Compatibility,
     policies: &'c Policies,

@@ -30,6 +30,34 @@ const CORE_KINDS: &[&str] = &[
     "Status",
 ];
 
+/// Group of Kube-OVN.
+const KUBE_OVN_GROUP: &str = "kubeovn.io/";
+
+/// The other kinds of `kubeovn.io/v1`.
+const KUBE_OVN_KINDS: &[&str] = &[
+    "BgpConf",
+    "DNSNameResolver",
+    "EvpnConf",
+    "IP",
+    "IPPool",
+    "IptablesDnatRule",
+    "IptablesEIP",
+    "IptablesFIPRule",
+    "IptablesSnatRule",
+    "OvnDnatRule",
+    "OvnEip",
+    "OvnFip",
+    "OvnSnatRule",
+    "ProviderNetwork",
+    "QoSPolicy",
+    "SwitchLBRule",
+    "Vlan",
+    "Vpc",
+    "VpcDns",
+    "VpcEgressGateway",
+    "VpcNatGateway",
+];
+
 /// The kinds read here.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -38,15 +66,21 @@ pub enum Kind {
     Node,
     Service,
     NetworkPolicy,
+    SecurityGroup,
+    Vip,
+    Subnet,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 5] = [
+    pub const ALL: [Kind; 8] = [
         Kind::Pod,
         Kind::Namespace,
         Kind::Node,
         Kind::Service,
         Kind::NetworkPolicy,
+        Kind::SecurityGroup,
+        Kind::Vip,
+        Kind::Subnet,
     ];
 
     pub fn name(self) -> &'static str {
@@ -56,18 +90,31 @@ impl Kind {
             Kind::Node => "Node",
             Kind::Service => "Service",
             Kind::NetworkPolicy => "NetworkPolicy",
+            Kind::SecurityGroup => "SecurityGroup",
+            Kind::Vip => "Vip",
+            Kind::Subnet => "Subnet",
         }
     }
 
     pub fn versions(self) -> &'static [&'static str] {
         match self {
             Kind::NetworkPolicy => &["networking.k8s.io/v1", "extensions/v1beta1"],
+            Kind::SecurityGroup | Kind::Vip | Kind::Subnet => &["kubeovn.io/v1"],
             _ => &["v1"],
         }
     }
 
     pub fn is_namespaced(self) -> bool {
-        !matches!(self, Kind::Namespace | Kind::Node)
+        !matches!(
+            self,
+            Kind::Namespace | Kind::Node | Kind::SecurityGroup | Kind::Vip | Kind::Subnet
+        )
+    }
+
+    /// Is it a policy, of which every field matters and every unknown one is reported by its own
+    /// decoder?
+    pub fn is_policy(self) -> bool {
+        matches!(self, Kind::NetworkPolicy | Kind::SecurityGroup)
     }
 
     /// An unknown field of a policy opens or closes something, and so does a misspelt one that
@@ -75,7 +122,7 @@ impl Kind {
     pub fn severity_of_unknown_metadata(self, name: &str) -> Severity {
         let read = ["annotations", "labels", "name", "namespace"];
         match self {
-            Kind::NetworkPolicy => Severity::Error,
+            _ if self.is_policy() => Severity::Error,
             _ if nearest(name, &read).is_some() => Severity::Error,
             _ => Severity::Warning,
         }
@@ -99,13 +146,21 @@ pub fn is_misspelt_kind(kind: &str, version: &str) -> bool {
         names.push("List");
     }
     let listed = kind.strip_suffix("List").unwrap_or(kind);
-    !CORE_KINDS.contains(&listed) && nearest(kind, &names).is_some()
+    let others = match version.starts_with(KUBE_OVN_GROUP) {
+        true => KUBE_OVN_KINDS,
+        false => CORE_KINDS,
+    };
+    !others.contains(&listed) && nearest(kind, &names).is_some()
 }
 
 /// May a group that is not Kubernetes' own have a kind of the same name, as Calico has a
 /// NetworkPolicy?
 pub fn may_own_same_kind(version: &str) -> bool {
     version.split_once('/').is_some_and(|(group, _)| {
-        group.contains('.') && !group.ends_with(".k8s.io") && !group.starts_with("networking")
+        let own = group.eq_ignore_ascii_case(KUBE_OVN_GROUP.trim_end_matches('/'));
+        group.contains('.')
+            && !own
+            && !group.ends_with(".k8s.io")
+            && !group.starts_with("networking")
     })
 }

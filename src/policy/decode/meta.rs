@@ -4,7 +4,8 @@ use super::super::document::{Field, Node, Position};
 use super::super::finding::id;
 use super::super::inventory::Labels;
 use super::kind::{Kind, NETWORKING_KINDS, is_misspelt_kind, may_own_same_kind};
-use super::{Objects, Path, Reader, Severity, core, known, network_policy, service, words};
+use super::{Objects, Path, Reader, Severity};
+use super::{core, known, kube_ovn, network_policy, security_group, service, words};
 
 /// Namespace of a namespaced object that does not name one.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -89,7 +90,7 @@ fn decode_kind(
     let mark = reader.mark();
     let metadata = metadata(reader, kind, node);
     // A policy's unknown fields are all reported, by its own decoder.
-    if kind != Kind::NetworkPolicy {
+    if !kind.is_policy() {
         known::report_misspelt(reader, fields, &Path::ROOT, &known::OBJECT);
     }
     match kind {
@@ -112,6 +113,18 @@ fn decode_kind(
         Kind::NetworkPolicy => {
             let policy = network_policy::decode(reader, fields, metadata);
             keep(reader, mark, &mut objects.policies.network_policies, policy);
+        }
+        Kind::SecurityGroup => {
+            let group = security_group::decode(reader, fields, metadata);
+            keep(reader, mark, &mut objects.policies.security_groups, group);
+        }
+        Kind::Vip => {
+            let vip = kube_ovn::vip(reader, fields, metadata);
+            keep(reader, mark, &mut objects.vips, vip);
+        }
+        Kind::Subnet => {
+            let subnet = kube_ovn::subnet(reader, fields, metadata);
+            keep(reader, mark, &mut objects.subnets, subnet);
         }
     }
 }

@@ -7,8 +7,10 @@
 mod core;
 mod kind;
 mod known;
+mod kube_ovn;
 mod meta;
 mod network_policy;
+mod security_group;
 mod selector;
 mod service;
 pub mod words;
@@ -19,7 +21,8 @@ use std::sync::Arc;
 use super::document::{Field, Node, Position, Value};
 use super::finding::id;
 use super::inventory::{Labels, Namespace, Pod, Service, Source};
-use super::{Document, Finding, Place, Policies, Severity};
+use super::kube_ovn::{Subnet, Vip};
+use super::{Compatibility, Document, Finding, Place, Policies, Severity};
 
 /// Everything decoded from a set of documents.
 #[derive(Debug, Default)]
@@ -32,6 +35,10 @@ pub struct Objects {
     pub nodes: Vec<super::inventory::Node>,
     /// Services in file order.
     pub services: Vec<Service>,
+    /// Addresses pods may have beside their own, in file order.
+    pub vips: Vec<Vip>,
+    /// Subnets of Kube-OVN in file order.
+    pub subnets: Vec<Subnet>,
     /// Policies in file order.
     pub policies: Policies,
 }
@@ -39,7 +46,11 @@ pub struct Objects {
 /// Decodes every object of the documents, those in lists too.
 ///
 /// Objects with errors are left out of the result; the findings tell why.
-pub fn decode(documents: &[Document], findings: &mut Vec<Finding>) -> Objects {
+pub fn decode(
+    documents: &[Document],
+    compatibility: &Compatibility,
+    findings: &mut Vec<Finding>,
+) -> Objects {
     let mut objects = Objects::default();
     for document in documents {
         let mut reader = Reader {
@@ -47,6 +58,7 @@ pub fn decode(documents: &[Document], findings: &mut Vec<Finding>) -> Objects {
             document: document.number,
             object: String::new(),
             wrong_types: 0,
+            compatibility,
             findings,
         };
         meta::document(&mut reader, &document.root, &mut objects);
@@ -132,6 +144,8 @@ struct Reader<'r> {
     object: String,
     /// Values of the wrong type met so far: their fields are neither there nor missing.
     wrong_types: usize,
+    /// What is allowed depends on some of its switches.
+    compatibility: &'r Compatibility,
     findings: &'r mut Vec<Finding>,
 }
 

@@ -2,11 +2,13 @@
 //!
 //! Every id is explained in `docs/lint.md`.
 
+mod kube_ovn;
 mod network_policy;
+mod security_group;
 
 use super::inventory::Inventory;
 use super::selection::Selections;
-use super::{Compatibility, Finding, Policies};
+use super::{Compatibility, Finding, Policies, PolicySet, Subnet};
 
 /// Warnings about policies that load.
 pub fn lint(
@@ -24,4 +26,10 @@ pub fn lint(
         compatibility,
         findings,
     );
+}
+
+/// Warnings about a set that is complete: those for which its compiled rules are asked.
+pub fn lint_compiled(set: &PolicySet, subnets: &[Subnet], findings: &mut Vec<Finding>) {
+    kube_ovn::lint(set, findings);
+    security_group::lint(set, subnets, findings);
 }

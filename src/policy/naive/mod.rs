@@ -5,7 +5,9 @@
 //! step spares which.
 
 mod network_policy;
+mod security_group;
 
+use super::compatibility::Combination;
 use super::{Direction, PolicyKey, PolicySet};
 use crate::classifier::RuleVerdict;
 use crate::wire::{Family, FlowKey};
@@ -25,8 +27,9 @@ pub fn evaluate(set: &PolicySet, packet: impl Into<PolicyKey>) -> Decision {
     let denied_by = match is_discovery(&packet) {
         true => None,
         false => {
-            let egress = np_stack(set, &packet, Direction::Egress);
-            egress.or_else(|| np_stack(set, &packet, Direction::Ingress))
+            let groups = security_groups(set, &packet, Direction::Egress);
+            let egress = groups.or_else(|| np_stack(set, &packet, Direction::Egress));
+            egress.or_else(|| ingress(set, &packet))
         }
     };
     Decision {
@@ -36,6 +39,27 @@ pub fn evaluate(set: &PolicySet, packet: impl Into<PolicyKey>) -> Decision {
         },
         denied_by,
     }
+}
+
+/// What stands before the destination: its security groups, then the tiers. Where Kube-OVN decides,
+/// groups that have an opinion are the last to be asked.
+fn ingress(set: &PolicySet, packet: &PolicyKey) -> Option<(&'static str, Direction)> {
+    let groups = security_group::opinion(set, packet, Direction::Ingress);
+    let alone = set.compatibility.sg_np_combine == Combination::KubeOvn;
+    match groups {
+        Some(RuleVerdict::Deny) => Some(("SG", Direction::Ingress)),
+        Some(_) if alone => None,
+        _ => np_stack(set, packet, Direction::Ingress),
+    }
+}
+
+fn security_groups(
+    set: &PolicySet,
+    packet: &PolicyKey,
+    direction: Direction,
+) -> Option<(&'static str, Direction)> {
+    let verdict = security_group::opinion(set, packet, direction);
+    (verdict == Some(RuleVerdict::Deny)).then_some(("SG", direction))
 }
 
 /// The tiers of one end, from strongest to weakest; which of them denies.

@@ -5,6 +5,7 @@ mod kubernetes;
 mod loading;
 mod property;
 mod scale;
+mod security_group;
 mod upstream;
 mod validation;
 mod worked;

@@ -14,6 +14,8 @@ use crate::policy::inventory::{ContainerPort, Labels, Namespace, Node, Source};
 use crate::policy::network_policy::{Peer, PeerKind, PolicyPort, PolicyRule, PortMatch};
 use crate::policy::selector::{Operator, Requirement};
 
+mod groups;
+
 /// Decisions read from bytes that proptest generates and shrinks; zeros when they run out, which
 /// every chooser takes as the simplest choice.
 struct Choices<'b> {
@@ -274,6 +276,7 @@ fn objects(choices: &mut Choices) -> Objects {
     objects.policies.network_policies = (0..choices.below(5))
         .map(|number| network_policy(choices, number))
         .collect();
+    groups::add(choices, &mut objects);
     objects
 }
 
@@ -313,13 +316,16 @@ fn edges(set: &PolicySet, family: Family) -> Vec<Address> {
             }
         }
     }
+    let of_groups = groups::edges(set).into_iter();
+    let of_groups = of_groups.filter(|address| Family::of(*address) == family);
+    edges.extend(of_groups.map(|address| Address::from_ip(address).1.to_bits()));
     edges.into_iter().map(Address::from_bits).collect()
 }
 
-fn packet(choices: &mut Choices, family: Family, edges: &[Address]) -> FlowKey {
+fn packet(choices: &mut Choices, family: Family, edges: &[Address]) -> PolicyKey {
     let protocols = [protocol::TCP, protocol::UDP, protocol::SCTP, 1, 58, 47];
     let ports = [80, 81, 443, 1, 65535, 0, 79, 82, 0x0800, 0x8700];
-    FlowKey {
+    let mut key = FlowKey {
         source: choices.pick(edges),
         destination: choices.pick(edges),
         source_port: choices.pick(&ports),
@@ -327,7 +333,15 @@ fn packet(choices: &mut Choices, family: Family, edges: &[Address]) -> FlowKey {
         zone: 0,
         protocol: choices.pick(&protocols),
         family,
+    };
+    groups::basic_ports(choices, &mut key);
+    let mut packet = PolicyKey::from(key);
+    // A Service's address instead of the backend's.
+    if choices.one_in(5) {
+        packet.original.destination = choices.pick(edges);
+        packet.original.destination_port = choices.pick(&ports);
     }
+    packet
 }
 
 fn switches(choices: &mut Choices) -> Compatibility {
@@ -336,8 +350,11 @@ fn switches(choices: &mut Choices) -> Compatibility {
         ("icmp", "always"),
         ("np_profile", "v1beta1-isolation"),
         ("plugin", "subnet"),
+        ("sg_np_combine", "kube-ovn"),
+        ("sg_unknown_groups", "open"),
+        ("sg_egress_view", "translated"),
     ];
-    for (odds, (switch, value)) in [3, 5, 20].into_iter().zip(sometimes) {
+    for (odds, (switch, value)) in [3, 5, 20, 3, 3, 3].into_iter().zip(sometimes) {
         if choices.one_in(odds) {
             switches.set(switch, value).unwrap();
         }
@@ -373,7 +390,7 @@ proptest! {
             prop_assert_eq!(
                 (evaluation.verdict(), denied_by),
                 (naive.verdict, naive.denied_by),
-                "{} in {:#?}", key, set
+                "{:?} in {:#?}", key, set
             );
         }
         for stage in &set.stages {
