@@ -10,6 +10,7 @@ pub mod detach;
 pub mod doctor;
 pub mod explain;
 pub mod judge;
+pub mod layer2;
 pub mod logging;
 pub mod metrics;
 pub mod netlink;

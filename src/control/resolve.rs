@@ -310,8 +310,12 @@ pub fn packet(inventory: &Inventory, probe: &Probe) -> Result<Option<Packet>, Re
         key.source_port = probe.source_port.unwrap_or(SOURCE_PORT_DEFAULT);
         key.destination_port = port;
     }
-    let original = key;
+    let mut original = key;
     let translation = translate(inventory, probe, &mut key)?;
+    // A Service asked for by its name has its backend's address so far.
+    if let Some(address) = translation.as_ref().and_then(|found| found.cluster_address) {
+        original.destination = Address::from_ip(address).1;
+    }
     let packet = PolicyKey {
         original,
         hop_limit: probe.hop_limit,
@@ -498,6 +502,11 @@ mod tests {
             source: None,
             destination: None,
             state: State::New,
+            source_mac: None,
+            destination_mac: None,
+            vlan: None,
+            arp: None,
+            nd: None,
         }
     }
 

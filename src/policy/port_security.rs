@@ -2,8 +2,8 @@
 //!
 //! As OVN's logical switch decides it (`ovn-nb.xml`, Logical_Switch_Port `port_security`;
 //! `controller/lflow.c`). It comes before every policy and is overridden by none: all of them trust
-//! the source address. It knows nothing of rules and trees; a function of a port's entry and of what
-//! a frame says.
+//! the source address. It knows nothing of rules and trees; a function of a port's entry and of
+//! what a frame says.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -8,9 +8,9 @@
 //!           –                  no rule: no group is bound                no opinion
 //! ```
 //!
-//! One list for all groups of a tier: a rule is about the ports bound to its group, and what decides
-//! between the groups of a port is the priority alone. Neighbour and router discovery, which the
-//! base list of Kube-OVN has too, is asked of no stage at all.
+//! One list for all groups of a tier: a rule is about the ports bound to its group, and what
+//! decides between the groups of a port is the priority alone. Neighbour and router discovery,
+//! which the base list of Kube-OVN has too, is asked of no stage at all.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -58,9 +58,11 @@ metadata:
 spec:
   allowSameGroupTraffic: true
   egressRules:
-  - {ipVersion: ipv4, policy: allow, priority: 1, protocol: all, remoteAddress: 10.16.0.13, remoteType: address}
+  - {ipVersion: ipv4, policy: allow, priority: 1, protocol: all,
+     remoteAddress: 10.16.0.13, remoteType: address}
   ingressRules:
-  - {ipVersion: ipv4, policy: deny, priority: 1, protocol: icmp, remoteAddress: 10.16.0.14, remoteType: address}
+  - {ipVersion: ipv4, policy: deny, priority: 1, protocol: icmp,
+     remoteAddress: 10.16.0.14, remoteType: address}
 ";
 
 fn set(groups: &str, objects: &str) -> PolicySet {
