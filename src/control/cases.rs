@@ -3,6 +3,7 @@
 //! `docs/verify.md` describes the file format. One YAML document is one [`Case`].
 
 mod fields;
+mod frame;
 mod names;
 mod parse;
 mod run;

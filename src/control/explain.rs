@@ -1,14 +1,17 @@
 //! Why a packet is allowed or denied, stage by stage, as data and in one line.
 
 mod ends;
+mod layer2;
 mod nearest;
 mod openshift;
+mod security_group;
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 pub use ends::{End, Owner};
+pub(super) use layer2::written as secured_by;
 
 use super::decide::{Decider, Opinion};
 use super::judge::{self, JudgeError, Judgement, Question};
@@ -125,15 +128,17 @@ pub fn explain(probe: &Probe, now: &Decider, before: &Decider) -> Result<Explana
     };
     let end =
         |direction, endpoint| key.map(|key| ends::end(decider.policy(), key, direction, endpoint));
-    let stages: Vec<Stage> = match (&judgement.decision, key) {
-        (Some(decision), Some(key)) => {
-            let opinions = decision.opinions.iter();
-            opinions
-                .map(|opinion| stage(decider, key, opinion))
-                .collect()
-        }
-        _ => Vec::new(),
-    };
+    let mut stages = layer2::stages(&judgement.layer2);
+    let mut change: Vec<_> = judgement.layer2.iter().filter_map(layer2::change).collect();
+    if let (Some(decision), Some(packet)) = (&judgement.decision, &judgement.asked) {
+        let opinions = decision.opinions.iter().map(|opinion| {
+            let key = opinion.kind.view(packet, &decider.policy().compatibility);
+            stage(decider, &key, opinion)
+        });
+        let of_policy: Vec<_> = opinions.collect();
+        change.extend(changes(&of_policy));
+        stages.extend(of_policy);
+    }
     Ok(Explanation {
         probe: probe.to_string(),
         verdict: verdict_name(judgement.allow).to_owned(),
@@ -158,7 +163,7 @@ pub fn explain(probe: &Probe, now: &Decider, before: &Decider) -> Result<Explana
             .as_ref()
             .and_then(|decision| decision.exempt)
             .map(str::to_owned),
-        change: change(&stages),
+        change,
         stages,
     })
 }
@@ -188,6 +193,9 @@ fn stage(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> Stage {
         RuleVerdict::Deny if is_network_policy(opinion) => {
             nearest::nearest(decider.policy(), key, opinion.direction())
         }
+        RuleVerdict::Deny if security_group::is_one(opinion) => {
+            security_group::nearest(decider, key, opinion)
+        }
         RuleVerdict::Deny => {
             let origin = decider.origin(opinion);
             let denial =
@@ -206,10 +214,7 @@ fn stage(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> Stage {
         direction: direction_name(opinion.direction()).to_owned(),
         protects: end_name(decider.policy(), key, opinion.direction()),
         verdict: verdict.to_owned(),
-        isolated_by: match is_network_policy(opinion) {
-            true => isolation(decider.policy(), key, opinion.direction()),
-            false => Vec::new(),
-        },
+        isolated_by: isolation(decider.policy(), key, opinion),
         rule,
         reason: stage_reason(decider, key, opinion),
         nearest,
@@ -227,6 +232,9 @@ fn stage_reason(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> String {
     let policy = decider.policy();
     if let Some(by) = opinion.spared_by {
         return format!("not asked: {} has decided", by.family());
+    }
+    if security_group::is_one(opinion) {
+        return security_group::reason(decider, key, opinion);
     }
     let Some(origin) = decider.origin(opinion) else {
         return match is_network_policy(opinion) {
@@ -271,11 +279,12 @@ fn no_rule(policy: &PolicySet, key: &FlowKey, direction: Direction) -> String {
 }
 
 /// One change a denying stage; all of them are needed.
-fn change(stages: &[Stage]) -> Vec<String> {
+fn changes(stages: &[Stage]) -> Vec<String> {
     let denying = stages.iter().filter(|stage| stage.verdict == "deny");
     denying
         .map(|stage| match stage.nearest.first() {
             Some(nearest) => nearest.change.clone(),
+            None if stage.family == "SG" => security_group::change(stage),
             None => {
                 let Stage {
                     direction,
@@ -292,6 +301,11 @@ fn change(stages: &[Stage]) -> Vec<String> {
 
 /// The verdict's reason in one line.
 pub fn summary(decider: &Decider, judgement: &Judgement) -> String {
+    if let Some(check) = judgement.dropped()
+        && let Some(refusal) = &check.refusal
+    {
+        return layer2::summary(check, refusal);
+    }
     let (Some(decision), Some(key)) = (&judgement.decision, judgement.key()) else {
         return "address resolution is not subject to policy".into();
     };
@@ -305,7 +319,12 @@ pub fn summary(decider: &Decider, judgement: &Judgement) -> String {
     };
     let reason = match (decision.exempt, decision.deciding()) {
         (Some(reason), _) => reason.to_owned(),
-        (None, Some(opinion)) => stage_summary(decider, opinion, key),
+        (None, Some(opinion)) => {
+            let compatibility = &decider.policy().compatibility;
+            let asked = judgement.asked.as_ref();
+            let view = asked.map(|packet| opinion.kind.view(packet, compatibility));
+            stage_summary(decider, opinion, &view.unwrap_or(*key))
+        }
         (None, None) => "neither end is isolated".to_owned(),
     };
     of_flow + &reason
@@ -323,7 +342,7 @@ fn stage_summary(decider: &Decider, opinion: &Opinion, key: &FlowKey) -> String 
         let reason = stage_reason(decider, key, opinion);
         return format!("{} {direction} at {protects}: {reason}", opinion.family());
     }
-    let isolation = isolation(policy, key, opinion.direction());
+    let isolation = isolation(policy, key, opinion);
     let names: Vec<_> = isolation.iter().map(|by| &*by.name).collect();
     let names = names.join(", ");
     let no_rule = no_rule(policy, key, opinion.direction());
@@ -370,8 +389,15 @@ fn end_name(policy: &PolicySet, key: &FlowKey, direction: Direction) -> String {
     }
 }
 
-/// What isolates the pod a stage of this direction protects.
-pub fn isolation(policy: &PolicySet, key: &FlowKey, direction: Direction) -> Vec<Written> {
+/// What isolates the pod a step protects.
+pub fn isolation(policy: &PolicySet, key: &FlowKey, opinion: &Opinion) -> Vec<Written> {
+    let direction = opinion.direction();
+    if security_group::is_one(opinion) {
+        return security_group::bound(policy, key, opinion);
+    }
+    if !is_network_policy(opinion) {
+        return Vec::new();
+    }
     let Some(pod) = protected(policy, key, direction) else {
         return Vec::new();
     };

@@ -367,12 +367,16 @@ pub fn packet(inventory: &Inventory, probe: &Probe) -> Result<Option<Packet>, Re
         key.source_port = probe.source_port.unwrap_or(SOURCE_PORT_DEFAULT);
         key.destination_port = port;
     }
-    let original = key;
+    let mut original = key;
     let translation = translate(inventory, probe, &mut key)?;
     let networks = (
         network(inventory, &probe.from),
         network(inventory, &probe.to),
     );
+    // A Service asked for by its name has its backend's address so far.
+    if let Some(address) = translation.as_ref().and_then(|found| found.cluster_address) {
+        original.destination = Address::from_ip(address).1;
+    }
     let packet = PolicyKey {
         original,
         source_network: networks.0.or(networks.1).unwrap_or(PRIMARY_NETWORK),
@@ -577,6 +581,11 @@ mod tests {
             source: None,
             destination: None,
             state: State::New,
+            source_mac: None,
+            destination_mac: None,
+            vlan: None,
+            arp: None,
+            nd: None,
         }
     }
 

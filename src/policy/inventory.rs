@@ -419,6 +419,12 @@ impl Inventory {
             .map(|&index| self.pod_at(index))
     }
 
+    /// As [`Inventory::pod`].
+    pub fn pod_index(&self, namespace: &str, name: &str) -> Option<PodIndex> {
+        let name = (namespace.to_owned(), name.to_owned());
+        self.pods_by_name.get(&name).copied()
+    }
+
     /// The pod that has this address as its own: neither a terminated pod nor one on the host's
     /// network.
     pub fn pod_by_address(&self, family: Family, address: Address) -> Option<&Pod> {

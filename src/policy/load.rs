@@ -9,10 +9,11 @@ use super::finding::id;
 use super::inventory::{Inventory, Network, Pod, Source};
 use super::multi_network::acts_on;
 use super::network_policy::PeerKind;
+use super::security_group::{Remote, rules_field};
 use super::selection::Selections;
 use super::{
     Compatibility, Direction, Document, Finding, Loaded, MultiNetworkPolicy, Names, NetworkPolicy,
-    Policies, PolicySet, Severity, SourceFile, compile, document, lint,
+    Policies, PolicySet, Ports, SecurityGroup, Severity, SourceFile, compile, document, lint,
 };
 
 /// Parses, validates and compiles manifests. Names in rules have the addresses of `names`.
@@ -41,6 +42,7 @@ pub fn load_documents(
     report_same_cluster_addresses(&objects, &mut findings);
     report_same_attachments(&objects, &mut findings);
     report_peers_without_addresses(&objects, compatibility, &mut findings);
+    report_groups(&objects.policies.security_groups, &mut findings);
     objects.policies.network_policies.sort_by(|one, other| {
         let name = |policy: &NetworkPolicy| (policy.namespace.clone(), policy.name.clone());
         name(one).cmp(&name(other))
@@ -50,6 +52,9 @@ pub fn load_documents(
     let tiers = &mut objects.policies.tiers;
     tiers.sort_by(|one, other| one.precedence().cmp(&other.precedence()));
     sort_egress(&mut objects.policies);
+    let groups = &mut objects.policies.security_groups;
+    groups.sort_by(|one, other| one.name.cmp(&other.name));
+    objects.vips.sort_by(|one, other| one.name.cmp(&other.name));
     let refused = findings
         .iter()
         .any(|finding| finding.severity == Severity::Error);
@@ -79,9 +84,11 @@ pub(super) fn assemble(
         policies.namespaces(),
     )
     .with_networks(objects.networks);
+    let ports = Ports::new(&inventory, &objects.vips);
     let selections = Selections::new(&inventory);
     let input = Input {
         inventory: &inventory,
+        ports: &ports,
         selections: &selections,
         policies: &policies,
         names,
@@ -90,19 +97,24 @@ pub(super) fn assemble(
     lint::lint(&input, findings);
     let (stages, origins) = compile::compile(&input);
     drop(selections);
-    PolicySet {
+    let set = PolicySet {
         inventory,
+        ports,
+        vips: objects.vips,
         policies,
         stages,
         origins,
         names: names.clone(),
         compatibility: *compatibility,
-    }
+    };
+    lint::lint_compiled(&set, &objects.subnets, findings);
+    set
 }
 
 /// What rules are compiled from, and what is warned about.
 pub(super) struct Input<'i> {
     pub inventory: &'i Inventory,
+    pub ports: &'i Ports,
     pub selections: &'i Selections<'i>,
     pub policies: &'i Policies,
     pub names: &'i Names,
@@ -193,6 +205,15 @@ fn report_same_names(objects: &Objects, findings: &mut Vec<Finding>) {
     }
     for one in &objects.policies.admin_output_rules {
         check("AdminOutputRules", "", &one.name, &one.source);
+    }
+    for group in &objects.policies.security_groups {
+        check("SecurityGroup", "", &group.name, &group.source);
+    }
+    for vip in &objects.vips {
+        check("Vip", "", &vip.name, &vip.source);
+    }
+    for subnet in &objects.subnets {
+        check("Subnet", "", &subnet.name, &subnet.source);
     }
     for namespace in &objects.namespaces {
         let source = namespace.source.iter();
@@ -332,6 +353,44 @@ fn report_same_cluster_addresses(objects: &Objects, findings: &mut Vec<Finding>)
                     other.source.place()
                 ),
             ));
+        }
+    }
+}
+
+/// Groups named as the other end must exist, and no two may be kept under one name.
+fn report_groups(groups: &[SecurityGroup], findings: &mut Vec<Finding>) {
+    let mut kept: HashMap<String, &SecurityGroup> = HashMap::new();
+    for group in groups {
+        let object = || format!("SecurityGroup/{}", group.name);
+        let other = *kept.entry(group.folded_name()).or_insert(group);
+        if other.name != group.name {
+            let message = format!(
+                "Duplicate value: \"{}\": Kube-OVN keeps it and {} at {} under one name, {}",
+                group.name,
+                other.name,
+                other.source.place(),
+                group.folded_name()
+            );
+            let (id, path) = (id::DUPLICATE_OBJECT, "metadata.name");
+            findings.push(error(id, &group.source, object(), path, message));
+        }
+        for direction in [Direction::Ingress, Direction::Egress] {
+            for (index, rule) in group.rules(direction).iter().enumerate() {
+                let Remote::Group { name, position } = &rule.remote else {
+                    continue;
+                };
+                if groups.iter().any(|group| group.name == *name) {
+                    continue;
+                }
+                let field = rules_field(direction);
+                let path = format!("spec.{field}[{index}].remoteSecurityGroup");
+                let message = format!("failed to get remote sg '{name}': no such SecurityGroup");
+                let source = Source {
+                    position: *position,
+                    ..group.source.clone()
+                };
+                findings.push(error(id::INVALID_VALUE, &source, object(), &path, message));
+            }
         }
     }
 }

@@ -17,6 +17,7 @@ pub mod evaluate;
 pub mod finding;
 pub mod inventory;
 mod key;
+pub mod kube_ovn;
 mod lint;
 mod load;
 pub mod multi_network;
@@ -25,6 +26,8 @@ pub mod names;
 pub mod network_policy;
 pub mod openshift;
 pub mod origin;
+pub mod port_security;
+pub mod security_group;
 mod selection;
 pub mod selector;
 pub mod source;
@@ -40,12 +43,14 @@ pub use evaluate::{Decision, Opinion};
 pub use finding::{Finding, Place, Severity};
 pub use inventory::{Inventory, Pod};
 pub use key::{Exemption, PRIMARY_NETWORK, PolicyKey};
+pub use kube_ovn::{Port, Ports, Subnet, Vip};
 pub use load::{load, load_documents};
 pub use multi_network::MultiNetworkPolicy;
 pub use names::{NameUser, Names};
 pub use network_policy::NetworkPolicy;
 pub use openshift::OpenShift;
 pub use origin::Origin;
+pub use security_group::SecurityGroup;
 pub use selector::LabelSelector;
 pub use source::{ReadError, SourceFile, read_directory};
 pub use stage::{StageKind, StageMask, StageRules};
@@ -87,6 +92,8 @@ pub struct Policies {
     pub egress_firewalls: Vec<EgressFirewall>,
     /// AdminOutputRules.
     pub admin_output_rules: Vec<AdminOutputRules>,
+    /// SecurityGroup.
+    pub security_groups: Vec<SecurityGroup>,
 }
 
 impl Policies {
@@ -94,6 +101,7 @@ impl Policies {
     pub fn len(&self) -> usize {
         self.network_policies.len()
             + self.multi_network_policies.len()
+            + self.security_groups.len()
             + self.tiers.len()
             + self.openshift.egress_network_policies.len()
             + self.egress_firewalls.len()
@@ -129,6 +137,10 @@ impl Policies {
 pub struct PolicySet {
     /// Pods, namespaces, nodes, services.
     pub inventory: Inventory,
+    /// The attachments of its pods, as Kube-OVN sees them.
+    pub ports: Ports,
+    /// Addresses pods may have beside their own.
+    pub vips: Vec<Vip>,
     /// Every policy object.
     pub policies: Policies,
     /// The evaluation steps in order: a packet passes when no step denies it.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::fields::{Fields, Reader, described};
+use super::frame::{FrameFields, frame};
 use super::names;
 use super::{Case, Expectation, Manifests, ProbeCase, Reception, RejectCase};
 use crate::control::probe::{self, Endpoint, Probe, ProbeProtocol, State};
@@ -254,24 +255,9 @@ fn probe_case<'d>(reader: &mut Reader<'d>, node: &'d Node, path: &str) -> Option
     let why = fields.take("why").and_then(|why| reader.text(why));
     fields.take("upstream");
     let at_s = fields.take("at").and_then(|at| names::second(reader, at));
-    for later in ["src_mac", "dst_mac", "vlan", "via", "method", "status"] {
+    for later in ["via", "method", "status"] {
         if let Some((node, path)) = fields.take(later) {
             reader.unsupported(node, &path, later);
-        }
-    }
-    for (later, keys) in [
-        ("arp", &["op", "sha", "spa", "tpa"][..]),
-        ("nd", &["target", "lladdr"][..]),
-    ] {
-        let Some((node, path)) = fields.take(later) else {
-            continue;
-        };
-        reader.unsupported(node, &path, later);
-        if let Some(mut payload) = reader.fields(node, &path) {
-            for key in keys {
-                payload.take(key);
-            }
-            reader.finish(payload, keys);
         }
     }
     reader.finish(fields, PROBE_KEYS);
@@ -323,18 +309,30 @@ fn probe<'d>(reader: &mut Reader<'d>, fields: &mut Fields<'d>) -> Option<Probe> 
             .ok()
     });
     let state = fields.take("state").and_then(|state| reader.parsed(state));
+    let FrameFields {
+        source_mac,
+        destination_mac,
+        vlan,
+        arp,
+        nd,
+    } = frame(reader, fields, protocol);
     Some(Probe {
         from: from?,
         to: to?,
         protocol: protocol?,
         port,
         source_port,
-        icmp_type,
+        icmp_type: icmp_type.or(nd.is_some().then_some(probe::NEIGHBOUR_ADVERTISEMENT)),
         hop_limit,
         family,
         source,
         destination,
         state: state.unwrap_or(State::New),
+        source_mac,
+        destination_mac,
+        vlan,
+        arp,
+        nd,
     })
 }
 
@@ -600,6 +598,10 @@ mod tests {
                 "must be one of tcp-rst, port-unreachable, found \"icmp\"",
             ),
             ("why: [a]", "must be a text, found a list"),
+            ("src_mac: 02-00", "no MAC address: six bytes in hexadecimal"),
+            ("vlan: 4096", "must be a number from 0 to 4095, found 4096"),
+            ("arp: {op: 1}", "only proto arp has one"),
+            ("nd: {}", "only proto icmpv6 has one"),
         ] {
             let finding = probe_finding(fields);
             assert!(finding.contains(message), "{finding}");
@@ -649,16 +651,7 @@ mod tests {
 
     #[test]
     fn what_later_systems_need_is_refused_as_not_supported() {
-        for fields in [
-            "vlan: 7",
-            "via: x/proxy",
-            "method: GET",
-            "status: 403",
-            "src_mac: '02:00:00:00:00:01'",
-            "dst_mac: '02:00:00:00:00:01'",
-            "arp: {op: 1, sha: m, spa: i, tpa: i}",
-            "nd: {target: i, lladdr: m}",
-        ] {
+        for fields in ["via: x/proxy", "method: GET", "status: 403"] {
             let finding = probe_finding(fields);
             assert!(
                 finding.contains("is not supported yet [case-unsupported]"),

@@ -8,6 +8,7 @@ use crate::classifier::tree::Limits;
 use crate::control::decide::Decider;
 use crate::control::explain;
 use crate::control::judge::{self, JudgeError, Judgement};
+use crate::control::layer2;
 use crate::policy::document::{self, Document};
 use crate::policy::openshift::{SourceAfter, source_after};
 use crate::policy::{self, Compatibility, Finding, Loaded, Names, Place, Severity};
@@ -233,17 +234,20 @@ fn of_case(case: &Case, mut finding: Finding) -> Finding {
 }
 
 fn outcome(case: &Case, probe: &ProbeCase, decider: &Decider, judgement: &Judgement) -> Outcome {
+    let dropped = judgement.dropped();
     let opinion = judgement
         .decision
         .as_ref()
+        .filter(|_| dropped.is_none())
         .and_then(|decision| decision.deciding());
+    let secured = dropped.and_then(explain::secured_by);
     let origin = opinion.and_then(|opinion| decider.origin(opinion));
     let written = origin.and_then(|origin| origin.place.clone());
     // What isolates is written somewhere, though the denial that follows from it is not.
     let isolating = || {
         let denial = opinion.filter(|opinion| opinion.verdict == RuleVerdict::Deny)?;
         let key = judgement.key()?;
-        let isolation = explain::isolation(decider.policy(), key, denial.direction());
+        let isolation = explain::isolation(decider.policy(), key, denial);
         isolation.into_iter().find_map(|by| by.place)
     };
     let verdict = |allow| if allow { "allow" } else { "deny" };
@@ -264,9 +268,18 @@ fn outcome(case: &Case, probe: &ProbeCase, decider: &Decider, judgement: &Judgem
         subject: probe.probe.to_string(),
         expect,
         got,
-        stage: opinion.map(|opinion| opinion.family()),
-        rule: origin.map(|origin| origin.label.clone()),
-        rule_place: written.or_else(isolating),
+        stage: match dropped {
+            Some(_) => Some(layer2::FAMILY),
+            None => opinion.map(|opinion| opinion.family()),
+        },
+        rule: match &secured {
+            Some(by) => Some(by.name.clone()),
+            None => origin.map(|origin| origin.label.clone()),
+        },
+        rule_place: secured
+            .and_then(|by| by.place)
+            .or(written)
+            .or_else(isolating),
         reason: explain::summary(decider, judgement),
         why: probe.why.clone(),
     }
@@ -281,7 +294,10 @@ fn details(probe: &ProbeCase, decider: &Decider, judgement: &Judgement) -> Vec<(
             .decision
             .as_ref()
             .and_then(|decision| decision.denial());
-        let found = denial.map_or("none", |denial| denial.family());
+        let found = match judgement.dropped() {
+            Some(_) => layer2::FAMILY,
+            None => denial.map_or("none", |denial| denial.family()),
+        };
         details.push((format!("at {wanted}"), format!("at {found}")));
     }
     if let Some(wanted) = &expectation.reject {

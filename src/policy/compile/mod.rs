@@ -9,6 +9,7 @@ mod multi_network;
 mod network_policy;
 mod openshift;
 mod scope;
+mod security_group;
 mod tiers;
 
 pub use network_policy::{ISOLATION_ANNOTATION, isolation_annotation};
@@ -17,7 +18,7 @@ use super::inventory::{Inventory, PodIndex};
 use super::load::Input;
 use super::selection::{Addresses, PRIMARY, Selections};
 use super::stage::{StageKind, StageRules};
-use super::{Compatibility, Direction, Names, Origin, PRIMARY_NETWORK, Policies};
+use super::{Compatibility, Direction, Names, Origin, PRIMARY_NETWORK, Policies, Ports};
 use crate::classifier::{
     AddressMatch, AddressSet, OriginId, PortRange, ProtocolMatch, Rule, RuleId, RuleSet,
     RuleVerdict,
@@ -33,6 +34,7 @@ type Ranges = Vec<(Family, Address, Address)>;
 pub fn compile(input: &Input) -> (Vec<StageRules>, Vec<Origin>) {
     let Input {
         inventory,
+        ports,
         selections,
         policies,
         names,
@@ -40,6 +42,7 @@ pub fn compile(input: &Input) -> (Vec<StageRules>, Vec<Origin>) {
     } = *input;
     let mut compiler = Compiler {
         inventory,
+        ports,
         selections,
         compatibility,
         policies,
@@ -57,6 +60,13 @@ pub fn compile(input: &Input) -> (Vec<StageRules>, Vec<Origin>) {
             StageKind::NetworkPolicyEgress | StageKind::NetworkPolicyIngress => {
                 network_policy::compile(&mut compiler, &mut stage);
                 true
+            }
+            StageKind::SecurityGroupEgress
+            | StageKind::SecurityGroupEgressLower
+            | StageKind::SecurityGroupIngress
+            | StageKind::SecurityGroupIngressLower => {
+                security_group::compile(&mut compiler, &mut stage);
+                false
             }
             StageKind::MultiNetworkPolicyEgress | StageKind::MultiNetworkPolicyIngress => {
                 multi_network::compile(&mut compiler, &mut stage);
@@ -89,7 +99,6 @@ pub fn compile(input: &Input) -> (Vec<StageRules>, Vec<Origin>) {
                 admin_output::compile(&mut compiler, &mut stage);
                 false
             }
-            _ => false,
         };
         if always || !stage.rules.rules().is_empty() {
             stages.push(stage);
@@ -101,6 +110,7 @@ pub fn compile(input: &Input) -> (Vec<StageRules>, Vec<Origin>) {
 /// What the systems share while they compile.
 struct Compiler<'c> {
     inventory: &'c Inventory,
+    ports: &'c Ports,
     selections: &'c Selections<'c>,
     compatibility: &'c Compatibility,
     policies: &'c Policies,

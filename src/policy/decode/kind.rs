@@ -31,6 +31,34 @@ const CORE_KINDS: &[&str] = &[
     "Status",
 ];
 
+/// Group of Kube-OVN.
+const KUBE_OVN_GROUP: &str = "kubeovn.io/";
+
+/// The other kinds of `kubeovn.io/v1`.
+const KUBE_OVN_KINDS: &[&str] = &[
+    "BgpConf",
+    "DNSNameResolver",
+    "EvpnConf",
+    "IP",
+    "IPPool",
+    "IptablesDnatRule",
+    "IptablesEIP",
+    "IptablesFIPRule",
+    "IptablesSnatRule",
+    "OvnDnatRule",
+    "OvnEip",
+    "OvnFip",
+    "OvnSnatRule",
+    "ProviderNetwork",
+    "QoSPolicy",
+    "SwitchLBRule",
+    "Vlan",
+    "Vpc",
+    "VpcDns",
+    "VpcEgressGateway",
+    "VpcNatGateway",
+];
+
 /// The kinds read here.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -48,10 +76,13 @@ pub enum Kind {
     AdminOutputRules,
     MultiNetworkPolicy,
     NetworkAttachmentDefinition,
+    SecurityGroup,
+    Vip,
+    Subnet,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 16] = [
+    pub const ALL: [Kind; 19] = [
         Kind::Pod,
         Kind::Namespace,
         Kind::Node,
@@ -68,6 +99,9 @@ impl Kind {
         Kind::AdminOutputRules,
         Kind::MultiNetworkPolicy,
         Kind::NetworkAttachmentDefinition,
+        Kind::SecurityGroup,
+        Kind::Vip,
+        Kind::Subnet,
     ];
 
     pub fn name(self) -> &'static str {
@@ -86,6 +120,9 @@ impl Kind {
             Kind::AdminOutputRules => "AdminOutputRules",
             Kind::MultiNetworkPolicy => "MultiNetworkPolicy",
             Kind::NetworkAttachmentDefinition => "NetworkAttachmentDefinition",
+            Kind::SecurityGroup => "SecurityGroup",
+            Kind::Vip => "Vip",
+            Kind::Subnet => "Subnet",
         }
     }
 
@@ -102,6 +139,7 @@ impl Kind {
             Kind::AdminOutputRules => &["portcullis.io/v1alpha1"],
             Kind::MultiNetworkPolicy => &["k8s.cni.cncf.io/v1beta1", "k8s.cni.cncf.io/v1beta2"],
             Kind::NetworkAttachmentDefinition => &["k8s.cni.cncf.io/v1"],
+            Kind::SecurityGroup | Kind::Vip | Kind::Subnet => &["kubeovn.io/v1"],
             _ => &["v1"],
         }
     }
@@ -123,6 +161,9 @@ impl Kind {
                 | Kind::HostSubnet
                 | Kind::ClusterNetwork
                 | Kind::AdminOutputRules
+                | Kind::SecurityGroup
+                | Kind::Vip
+                | Kind::Subnet
         )
     }
 
@@ -135,6 +176,8 @@ impl Kind {
                 | Kind::Node
                 | Kind::Service
                 | Kind::NetworkAttachmentDefinition
+                | Kind::Vip
+                | Kind::Subnet
         )
     }
 
@@ -167,7 +210,11 @@ pub fn is_misspelt_kind(kind: &str, version: &str) -> bool {
         names.push("List");
     }
     let listed = kind.strip_suffix("List").unwrap_or(kind);
-    !CORE_KINDS.contains(&listed) && nearest(kind, &names).is_some()
+    let others = match version.starts_with(KUBE_OVN_GROUP) {
+        true => KUBE_OVN_KINDS,
+        false => CORE_KINDS,
+    };
+    !others.contains(&listed) && nearest(kind, &names).is_some()
 }
 
 /// May a group that is not Kubernetes' own have a kind of the same name, as Calico has a

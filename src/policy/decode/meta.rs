@@ -7,7 +7,7 @@ use super::super::inventory::Labels;
 use super::kind::{Kind, NETWORKING_KINDS, is_misspelt_kind, may_own_same_kind};
 use super::{
     Objects, Path, Reader, Severity, admin_output, cluster_network, core, egress_firewall, known,
-    multi_network, network_policy, openshift, service, tiers, words,
+    kube_ovn, multi_network, network_policy, openshift, security_group, service, tiers, words,
 };
 
 /// Namespace of a namespaced object that does not name one.
@@ -129,6 +129,18 @@ fn decode_kind(
         Kind::Tier(kind) => {
             let policy = tiers::decode(reader, kind, fields, metadata);
             keep(reader, mark, &mut objects.policies.tiers, policy);
+        }
+        Kind::SecurityGroup => {
+            let group = security_group::decode(reader, fields, metadata);
+            keep(reader, mark, &mut objects.policies.security_groups, group);
+        }
+        Kind::Vip => {
+            let vip = kube_ovn::vip(reader, fields, metadata);
+            keep(reader, mark, &mut objects.vips, vip);
+        }
+        Kind::Subnet => {
+            let subnet = kube_ovn::subnet(reader, fields, metadata);
+            keep(reader, mark, &mut objects.subnets, subnet);
         }
         _ => decode_egress(reader, kind, mark, fields, metadata, &mut objects.policies),
     }

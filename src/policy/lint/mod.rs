@@ -3,13 +3,15 @@
 //! Every id is explained in `docs/lint.md`.
 
 mod egress;
+mod kube_ovn;
 mod multi_network;
 mod network_policy;
 mod openshift;
+mod security_group;
 mod tiers;
 
-use super::Finding;
 use super::load::Input;
+use super::{Finding, PolicySet, Subnet};
 
 /// Warnings about policies that load.
 pub fn lint(input: &Input, findings: &mut Vec<Finding>) {
@@ -38,4 +40,10 @@ pub fn lint(input: &Input, findings: &mut Vec<Finding>) {
     );
     openshift::lint(input, findings);
     egress::lint(input, findings);
+}
+
+/// Warnings about a set that is complete: those for which its compiled rules are asked.
+pub fn lint_compiled(set: &PolicySet, subnets: &[Subnet], findings: &mut Vec<Finding>) {
+    kube_ovn::lint(set, findings);
+    security_group::lint(set, subnets, findings);
 }

@@ -8,6 +8,7 @@ mod multi_network;
 mod openshift;
 mod property;
 mod scale;
+mod security_group;
 mod tier_schema;
 mod tiers;
 mod upstream;

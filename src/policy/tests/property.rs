@@ -25,6 +25,8 @@ use crate::policy::tiers::{
     Action, PodScope, Tier, TierKind, TierPeer, TierPeerKind, TierPort, TierRule,
 };
 
+mod groups;
+
 /// Decisions read from bytes that proptest generates and shrinks; zeros when they run out, which
 /// every chooser takes as the simplest choice.
 struct Choices<'b> {
@@ -446,6 +448,7 @@ fn objects(choices: &mut Choices) -> Objects {
             }
         })
         .collect();
+    groups::add(choices, &mut objects);
     objects
 }
 
@@ -646,13 +649,16 @@ fn edges(set: &PolicySet, family: Family) -> Vec<Address> {
         Family::V4 => 0xef01_0203,
         Family::V6 => 0xff05 << 112 | 1,
     });
+    let of_groups = groups::edges(set).into_iter();
+    let of_groups = of_groups.filter(|address| Family::of(*address) == family);
+    edges.extend(of_groups.map(|address| Address::from_ip(address).1.to_bits()));
     edges.into_iter().map(Address::from_bits).collect()
 }
 
-fn packet(choices: &mut Choices, family: Family, edges: &[Address]) -> FlowKey {
+fn packet(choices: &mut Choices, family: Family, edges: &[Address]) -> PolicyKey {
     let protocols = [protocol::TCP, protocol::UDP, protocol::SCTP, 1, 58, 47];
     let ports = [80, 81, 443, 1, 65535, 0, 79, 82, 53, 0x0800, 0x8700];
-    FlowKey {
+    let mut key = FlowKey {
         source: choices.pick(edges),
         destination: choices.pick(edges),
         source_port: choices.pick(&ports),
@@ -660,7 +666,15 @@ fn packet(choices: &mut Choices, family: Family, edges: &[Address]) -> FlowKey {
         zone: 0,
         protocol: choices.pick(&protocols),
         family,
+    };
+    groups::basic_ports(choices, &mut key);
+    let mut packet = PolicyKey::from(key);
+    // A Service's address instead of the backend's.
+    if choices.one_in(5) {
+        packet.original.destination = choices.pick(edges);
+        packet.original.destination_port = choices.pick(&ports);
     }
+    packet
 }
 
 fn switches(choices: &mut Choices) -> Compatibility {
@@ -674,8 +688,12 @@ fn switches(choices: &mut Choices) -> Compatibility {
         ("cnp_secondary", "apply"),
         ("mnp_compat", "iptables"),
         ("mnp_compat", "ovn-kubernetes"),
+        ("sg_np_combine", "kube-ovn"),
+        ("sg_unknown_groups", "open"),
+        ("sg_egress_view", "translated"),
     ];
-    for (odds, (switch, value)) in [3, 5, 20, 5, 8, 2, 3, 3].into_iter().zip(sometimes) {
+    let odds = [3, 5, 20, 5, 8, 2, 3, 3, 3, 3, 3];
+    for (odds, (switch, value)) in odds.into_iter().zip(sometimes) {
         if choices.one_in(odds) {
             switches.set(switch, value).unwrap();
         }
@@ -705,8 +723,7 @@ proptest! {
         let edges = [Family::V4, Family::V6].map(|family| (family, edges(&set, family)));
         while choices.bytes.len() > 0 {
             let (family, edges) = &edges[choices.below(2)];
-            let key = packet(&mut choices, *family, edges);
-            let mut key = PolicyKey::from(key);
+            let mut key = packet(&mut choices, *family, edges);
             key.source_network = choices.below(4) as u16;
             key.destination_network = match choices.one_in(3) {
                 true => choices.below(4) as u16,
