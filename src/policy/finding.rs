@@ -61,6 +61,20 @@ ids! {
     UNKNOWN_NAMED_PORT = "unknown-named-port",
     /// Egress is allowed, but no name can be asked for.
     EGRESS_WITHOUT_DNS = "egress-without-dns",
+    /// A peer of a version not known here, so that its rule fails closed.
+    UNKNOWN_PEER = "unknown-peer",
+    /// Two policies of one tier have one priority.
+    EQUAL_PRIORITY = "equal-priority",
+    /// A rule behind another that matches all it could match.
+    SHADOWED_RULE = "shadowed-rule",
+    /// A rule that denies a block also denies pods.
+    DENIES_PODS = "denies-pods",
+    /// A domain name with no address known.
+    UNKNOWN_NAME = "unknown-name",
+    /// A network that nobody describes.
+    UNKNOWN_NETWORK = "unknown-network",
+    /// Implementations of MultiNetworkPolicy read it differently.
+    DIALECTS_DISAGREE = "dialects-disagree",
     /// A selected pod has no address.
     NO_ADDRESS = "no-address",
     /// An isolation annotation without effect.

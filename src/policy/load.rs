@@ -3,13 +3,16 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use super::compatibility::MultiNetworkDialect;
 use super::decode::{Objects, decode};
 use super::finding::id;
-use super::inventory::{Inventory, Source};
+use super::inventory::{Inventory, Network, Pod, Source};
+use super::multi_network::acts_on;
+use super::network_policy::PeerKind;
 use super::selection::Selections;
 use super::{
-    Compatibility, Document, Finding, Loaded, Names, NetworkPolicy, Policies, PolicySet, Severity,
-    SourceFile, compile, document, lint,
+    Compatibility, Direction, Document, Finding, Loaded, MultiNetworkPolicy, Names, NetworkPolicy,
+    Policies, PolicySet, Severity, SourceFile, compile, document, lint,
 };
 
 /// Parses, validates and compiles manifests. Names in rules have the addresses of `names`.
@@ -36,10 +39,16 @@ pub fn load_documents(
     report_same_names(&objects, &mut findings);
     report_same_addresses(&objects, &mut findings);
     report_same_cluster_addresses(&objects, &mut findings);
+    report_same_attachments(&objects, &mut findings);
+    report_peers_without_addresses(&objects, compatibility, &mut findings);
     objects.policies.network_policies.sort_by(|one, other| {
         let name = |policy: &NetworkPolicy| (policy.namespace.clone(), policy.name.clone());
         name(one).cmp(&name(other))
     });
+    let of_networks = &mut objects.policies.multi_network_policies;
+    of_networks.sort_by_key(|one| (one.policy.namespace.clone(), one.policy.name.clone()));
+    let tiers = &mut objects.policies.tiers;
+    tiers.sort_by(|one, other| one.precedence().cmp(&other.precedence()));
     sort_egress(&mut objects.policies);
     let refused = findings
         .iter()
@@ -68,7 +77,8 @@ pub(super) fn assemble(
         objects.nodes,
         objects.services,
         policies.namespaces(),
-    );
+    )
+    .with_networks(objects.networks);
     let selections = Selections::new(&inventory);
     let input = Input {
         inventory: &inventory,
@@ -147,6 +157,23 @@ fn report_same_names(objects: &Objects, findings: &mut Vec<Finding>) {
             &policy.source,
         );
     }
+    for network in &objects.networks {
+        let source = network.source.iter();
+        let (namespace, name) = (&network.namespace, &network.name);
+        source.for_each(|source| check("NetworkAttachmentDefinition", namespace, name, source));
+    }
+    for policy in &objects.policies.multi_network_policies {
+        let MultiNetworkPolicy { policy, .. } = policy;
+        check(
+            "MultiNetworkPolicy",
+            &policy.namespace,
+            &policy.name,
+            &policy.source,
+        );
+    }
+    for policy in &objects.policies.tiers {
+        check(policy.kind.name(), "", &policy.name, &policy.source);
+    }
     let openshift = &objects.policies.openshift;
     for policy in &openshift.egress_network_policies {
         let (namespace, source) = (&policy.namespace, &policy.source);
@@ -198,6 +225,87 @@ fn report_same_addresses(objects: &Objects, findings: &mut Vec<Finding>) {
                     other.source.place()
                 ),
             ));
+        }
+    }
+}
+
+/// Two pods of one address on one secondary network.
+fn report_same_attachments(objects: &Objects, findings: &mut Vec<Finding>) {
+    let mut first: HashMap<(&str, IpAddr), &Pod> = HashMap::new();
+    for pod in objects.pods.iter().filter(|pod| pod.is_subject()) {
+        for attachment in &pod.attachments {
+            for &address in &attachment.addresses {
+                let other = *first.entry((&attachment.network, address)).or_insert(pod);
+                if std::ptr::eq(other, pod) {
+                    continue;
+                }
+                findings.push(error(
+                    id::DUPLICATE_ADDRESS,
+                    &pod.source,
+                    format!("Pod/{}", pod.full_name()),
+                    "metadata.annotations[k8s.v1.cni.cncf.io/network-status]",
+                    format!(
+                        "Duplicate value: \"{address}\": also the address of pod {} on network {} \
+                         at {}",
+                        other.full_name(),
+                        attachment.network,
+                        other.source.place()
+                    ),
+                ));
+            }
+        }
+    }
+}
+
+/// OVN-Kubernetes knows no addresses of pods on a network it assigns none on.
+fn report_peers_without_addresses(
+    objects: &Objects,
+    compatibility: &Compatibility,
+    findings: &mut Vec<Finding>,
+) {
+    let dialect = MultiNetworkDialect::OvnKubernetes;
+    if compatibility.mnp_compat != dialect {
+        return;
+    }
+    for MultiNetworkPolicy {
+        policy, networks, ..
+    } in &objects.policies.multi_network_policies
+    {
+        let is_listed = |network: &&Network| {
+            let mut listed = networks.iter().flatten();
+            listed.any(|name| *name == network.full_name())
+        };
+        let mut listed = objects.networks.iter().filter(is_listed);
+        let flat = listed.find(|network| acts_on(network, dialect) && !network.has_subnets);
+        let Some(network) = flat else {
+            continue;
+        };
+        for (direction, field) in [
+            (Direction::Ingress, ["ingress", "from"]),
+            (Direction::Egress, ["egress", "to"]),
+        ] {
+            for (index, rule) in policy.rules(direction).iter().enumerate() {
+                for (number, peer) in rule.peers.iter().enumerate() {
+                    let PeerKind::Pods { .. } = peer.kind else {
+                        continue;
+                    };
+                    let source = Source {
+                        position: peer.position,
+                        ..policy.source.clone()
+                    };
+                    findings.push(error(
+                        id::FORBIDDEN_VALUE,
+                        &source,
+                        format!("MultiNetworkPolicy/{}", policy.full_name()),
+                        &format!("spec.{}[{index}].{}[{number}]", field[0], field[1]),
+                        format!(
+                            "Forbidden: IPAM-less networks can only have ipBlock peers, and {} has \
+                             no subnets",
+                            network.full_name()
+                        ),
+                    ));
+                }
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod inventory;
 mod key;
 mod lint;
 mod load;
+pub mod multi_network;
 pub mod naive;
 pub mod names;
 pub mod network_policy;
@@ -28,6 +29,7 @@ mod selection;
 pub mod selector;
 pub mod source;
 pub mod stage;
+pub mod tiers;
 
 pub use admin_output::AdminOutputRules;
 pub use compatibility::{Compatibility, CompatibilityError};
@@ -39,6 +41,7 @@ pub use finding::{Finding, Place, Severity};
 pub use inventory::{Inventory, Pod};
 pub use key::{Exemption, PRIMARY_NETWORK, PolicyKey};
 pub use load::{load, load_documents};
+pub use multi_network::MultiNetworkPolicy;
 pub use names::{NameUser, Names};
 pub use network_policy::NetworkPolicy;
 pub use openshift::OpenShift;
@@ -46,6 +49,7 @@ pub use origin::Origin;
 pub use selector::LabelSelector;
 pub use source::{ReadError, SourceFile, read_directory};
 pub use stage::{StageKind, StageMask, StageRules};
+pub use tiers::TierPolicy;
 
 use crate::classifier::OriginId;
 
@@ -72,6 +76,11 @@ pub struct Loaded {
 pub struct Policies {
     /// NetworkPolicy.
     pub network_policies: Vec<NetworkPolicy>,
+    /// MultiNetworkPolicy.
+    pub multi_network_policies: Vec<MultiNetworkPolicy>,
+    /// AdminNetworkPolicy, BaselineAdminNetworkPolicy and ClusterNetworkPolicy, in the order in
+    /// which they are asked.
+    pub tiers: Vec<TierPolicy>,
     /// EgressNetworkPolicy, and what it needs to know of OpenShift's network.
     pub openshift: OpenShift,
     /// EgressFirewall.
@@ -84,6 +93,8 @@ impl Policies {
     /// How many there are.
     pub fn len(&self) -> usize {
         self.network_policies.len()
+            + self.multi_network_policies.len()
+            + self.tiers.len()
             + self.openshift.egress_network_policies.len()
             + self.egress_firewalls.len()
             + self.admin_output_rules.len()
@@ -96,7 +107,8 @@ impl Policies {
 
     /// The namespaces they are in.
     fn namespaces(&self) -> impl Iterator<Item = String> + '_ {
-        let of_network_policies = self.network_policies.iter();
+        let of_networks = self.multi_network_policies.iter().map(|one| &one.policy);
+        let of_network_policies = self.network_policies.iter().chain(of_networks);
         let of_network_policies = of_network_policies.map(|policy| &policy.namespace);
         let of_egress = self.openshift.egress_network_policies.iter();
         let of_egress = of_egress.map(|policy| &policy.namespace);

@@ -18,7 +18,7 @@ use super::compatibility::EgressGeneration;
 pub enum NameUser {
     /// EgressNetworkPolicy of OpenShift.
     EgressNetworkPolicy,
-    /// EgressFirewall of OVN-Kubernetes.
+    /// EgressFirewall and the administrator's tiers, as in OVN-Kubernetes.
     EgressFirewall,
 }
 

@@ -5,17 +5,19 @@
 
 mod admin_output;
 mod egress_firewall;
+mod multi_network;
 mod network_policy;
 mod openshift;
 mod scope;
+mod tiers;
 
 pub use network_policy::{ISOLATION_ANNOTATION, isolation_annotation};
 
 use super::inventory::{Inventory, PodIndex};
 use super::load::Input;
-use super::selection::{Addresses, Selections};
+use super::selection::{Addresses, PRIMARY, Selections};
 use super::stage::{StageKind, StageRules};
-use super::{Compatibility, Direction, Names, Origin, Policies};
+use super::{Compatibility, Direction, Names, Origin, PRIMARY_NETWORK, Policies};
 use crate::classifier::{
     AddressMatch, AddressSet, OriginId, PortRange, ProtocolMatch, Rule, RuleId, RuleSet,
     RuleVerdict,
@@ -56,6 +58,17 @@ pub fn compile(input: &Input) -> (Vec<StageRules>, Vec<Origin>) {
                 network_policy::compile(&mut compiler, &mut stage);
                 true
             }
+            StageKind::MultiNetworkPolicyEgress | StageKind::MultiNetworkPolicyIngress => {
+                multi_network::compile(&mut compiler, &mut stage);
+                false
+            }
+            StageKind::AdminEgress
+            | StageKind::AdminIngress
+            | StageKind::BaselineEgress
+            | StageKind::BaselineIngress => {
+                tiers::compile(&mut compiler, &mut stage);
+                false
+            }
             StageKind::ProjectIsolation => {
                 openshift::isolation(&mut compiler, &mut stage);
                 false
@@ -93,6 +106,23 @@ struct Compiler<'c> {
     policies: &'c Policies,
     names: &'c Names,
     origins: Vec<Origin>,
+}
+
+/// Whose addresses a rule means by pods: the numbers of networks.
+#[derive(Clone, Copy)]
+struct Networks<'n> {
+    /// Of the end the stage protects.
+    own: &'n [u16],
+    /// Of the other end.
+    peers: &'n [u16],
+}
+
+impl Networks<'static> {
+    /// The cluster's own network alone.
+    const PRIMARY: Networks<'static> = Networks {
+        own: PRIMARY,
+        peers: PRIMARY,
+    };
 }
 
 /// The parts in which compiled rules differ.
@@ -134,7 +164,21 @@ impl Draft {
 
 impl Compiler<'_> {
     fn pods(&self, stage: &mut StageRules, pods: &[PodIndex]) -> AddressMatch {
-        intern(stage, singles(&self.selections.addresses(pods)))
+        self.pods_on(stage, pods, PRIMARY)
+    }
+
+    fn pods_on(&self, stage: &mut StageRules, pods: &[PodIndex], networks: &[u16]) -> AddressMatch {
+        intern(
+            stage,
+            singles(&self.selections.addresses_on(pods, networks)),
+        )
+    }
+
+    /// What rules about the cluster's own network say of the network: nothing where there is no
+    /// other, which keeps their trees small.
+    fn primary_zone(&self) -> Option<u16> {
+        let others = self.inventory.networks().next();
+        others.map(|_| PRIMARY_NETWORK)
     }
 
     /// Origin of a rule no file holds.

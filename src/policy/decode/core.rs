@@ -8,7 +8,7 @@ use super::super::document::{Field, Node};
 use super::super::finding::id;
 use super::super::inventory::{self, ContainerPort, Namespace, Pod};
 use super::meta::Metadata;
-use super::{Path, Reader, known, node_network, words};
+use super::{Path, Reader, known, multi_network, node_network, words};
 use crate::wire::protocol;
 
 /// Decodes a pod.
@@ -24,6 +24,7 @@ pub fn pod(reader: &mut Reader, fields: &[Field], metadata: Metadata) -> Pod {
         ports: Vec::new(),
         addresses: Vec::new(),
         host_addresses: Vec::new(),
+        attachments: Vec::new(),
         source: reader.source(metadata.position),
     };
     for field in fields {
@@ -40,6 +41,13 @@ pub fn pod(reader: &mut Reader, fields: &[Field], metadata: Metadata) -> Pod {
             _ => {}
         }
     }
+    pod.attachments = multi_network::attachments(
+        reader,
+        fields,
+        &pod.annotations,
+        &pod.namespace,
+        &pod.addresses,
+    );
     pod
 }
 

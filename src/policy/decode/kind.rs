@@ -1,5 +1,6 @@
 //! Which kinds are read, which others there are, and which are misspelt.
 
+use super::super::tiers::TierKind;
 use super::{Severity, nearest};
 
 /// Every kind of `networking.k8s.io/v1`: any other is misspelt, and a misspelt policy must not be
@@ -38,27 +39,35 @@ pub enum Kind {
     Node,
     Service,
     NetworkPolicy,
+    Tier(TierKind),
     EgressNetworkPolicy,
     NetNamespace,
     HostSubnet,
     ClusterNetwork,
     EgressFirewall,
     AdminOutputRules,
+    MultiNetworkPolicy,
+    NetworkAttachmentDefinition,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 16] = [
         Kind::Pod,
         Kind::Namespace,
         Kind::Node,
         Kind::Service,
         Kind::NetworkPolicy,
+        Kind::Tier(TierKind::Admin),
+        Kind::Tier(TierKind::Baseline),
+        Kind::Tier(TierKind::Cluster),
         Kind::EgressNetworkPolicy,
         Kind::NetNamespace,
         Kind::HostSubnet,
         Kind::ClusterNetwork,
         Kind::EgressFirewall,
         Kind::AdminOutputRules,
+        Kind::MultiNetworkPolicy,
+        Kind::NetworkAttachmentDefinition,
     ];
 
     pub fn name(self) -> &'static str {
@@ -68,26 +77,40 @@ impl Kind {
             Kind::Node => "Node",
             Kind::Service => "Service",
             Kind::NetworkPolicy => "NetworkPolicy",
+            Kind::Tier(kind) => kind.name(),
             Kind::EgressNetworkPolicy => "EgressNetworkPolicy",
             Kind::NetNamespace => "NetNamespace",
             Kind::HostSubnet => "HostSubnet",
             Kind::ClusterNetwork => "ClusterNetwork",
             Kind::EgressFirewall => "EgressFirewall",
             Kind::AdminOutputRules => "AdminOutputRules",
+            Kind::MultiNetworkPolicy => "MultiNetworkPolicy",
+            Kind::NetworkAttachmentDefinition => "NetworkAttachmentDefinition",
         }
     }
 
     pub fn versions(self) -> &'static [&'static str] {
         match self {
             Kind::NetworkPolicy => &["networking.k8s.io/v1", "extensions/v1beta1"],
+            Kind::Tier(TierKind::Cluster) => &["policy.networking.k8s.io/v1alpha2"],
+            Kind::Tier(_) => &["policy.networking.k8s.io/v1alpha1"],
             Kind::EgressNetworkPolicy
             | Kind::NetNamespace
             | Kind::HostSubnet
             | Kind::ClusterNetwork => &["network.openshift.io/v1", "v1"],
             Kind::EgressFirewall => &["k8s.ovn.org/v1"],
             Kind::AdminOutputRules => &["portcullis.io/v1alpha1"],
+            Kind::MultiNetworkPolicy => &["k8s.cni.cncf.io/v1beta1", "k8s.cni.cncf.io/v1beta2"],
+            Kind::NetworkAttachmentDefinition => &["k8s.cni.cncf.io/v1"],
             _ => &["v1"],
         }
+    }
+
+    /// Has the group of this version the kind, in whatever version?
+    pub fn is_of_group(self, version: &str) -> bool {
+        let group = |version: &str| version.split_once('/').map(|(group, _)| group.to_owned());
+        let mut versions = self.versions().iter();
+        versions.any(|one| group(one).is_some() && group(one) == group(version))
     }
 
     pub fn is_namespaced(self) -> bool {
@@ -95,6 +118,7 @@ impl Kind {
             self,
             Kind::Namespace
                 | Kind::Node
+                | Kind::Tier(_)
                 | Kind::NetNamespace
                 | Kind::HostSubnet
                 | Kind::ClusterNetwork
@@ -106,7 +130,11 @@ impl Kind {
     pub fn is_policy(self) -> bool {
         !matches!(
             self,
-            Kind::Pod | Kind::Namespace | Kind::Node | Kind::Service
+            Kind::Pod
+                | Kind::Namespace
+                | Kind::Node
+                | Kind::Service
+                | Kind::NetworkAttachmentDefinition
         )
     }
 

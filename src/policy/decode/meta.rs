@@ -7,7 +7,7 @@ use super::super::inventory::Labels;
 use super::kind::{Kind, NETWORKING_KINDS, is_misspelt_kind, may_own_same_kind};
 use super::{
     Objects, Path, Reader, Severity, admin_output, cluster_network, core, egress_firewall, known,
-    network_policy, openshift, service, words,
+    multi_network, network_policy, openshift, service, tiers, words,
 };
 
 /// Namespace of a namespaced object that does not name one.
@@ -117,6 +117,19 @@ fn decode_kind(
             let policy = network_policy::decode(reader, fields, metadata);
             keep(reader, mark, &mut objects.policies.network_policies, policy);
         }
+        Kind::MultiNetworkPolicy => {
+            let policy = multi_network::policy(reader, fields, metadata);
+            let policies = &mut objects.policies.multi_network_policies;
+            keep(reader, mark, policies, policy);
+        }
+        Kind::NetworkAttachmentDefinition => {
+            let network = multi_network::definition(reader, fields, metadata);
+            keep(reader, mark, &mut objects.networks, network);
+        }
+        Kind::Tier(kind) => {
+            let policy = tiers::decode(reader, kind, fields, metadata);
+            keep(reader, mark, &mut objects.policies.tiers, policy);
+        }
         _ => decode_egress(reader, kind, mark, fields, metadata, &mut objects.policies),
     }
 }
@@ -156,7 +169,7 @@ fn decode_egress(
             let list = admin_output::decode(reader, fields, metadata);
             keep(reader, mark, &mut policies.admin_output_rules, list);
         }
-        Kind::Pod | Kind::Namespace | Kind::Node | Kind::Service | Kind::NetworkPolicy => {}
+        _ => {}
     }
 }
 
@@ -192,7 +205,9 @@ fn identify<'n>(
         None if (kind, version) == ("List", "v1") => return Some(Identity::List(None)),
         _ => {}
     }
-    let wrong = if kind == "List" || known.is_some() && !may_own_same_kind(version) {
+    let own_group = known.is_some_and(|known| known.is_of_group(version));
+    let foreign = !own_group && may_own_same_kind(version);
+    let wrong = if kind == "List" || known.is_some() && !foreign {
         Some("apiVersion")
     } else if version == "networking.k8s.io/v1" && !NETWORKING_KINDS.contains(&listed)
         || is_misspelt_kind(kind, version)

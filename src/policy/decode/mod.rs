@@ -11,19 +11,24 @@ mod egress_firewall;
 mod kind;
 mod known;
 mod meta;
+mod multi_network;
 mod network_policy;
 mod node_network;
 mod openshift;
+mod schema;
 mod selector;
 mod service;
+mod tier_ports;
+mod tiers;
 pub mod words;
 
 use std::fmt::Display;
 use std::sync::Arc;
 
+use super::compatibility::MultiNetworkDialect;
 use super::document::{Field, Node, Position, Value};
 use super::finding::id;
-use super::inventory::{Labels, Namespace, Pod, Service, Source};
+use super::inventory::{Labels, Namespace, Network, Pod, Service, Source};
 use super::{Compatibility, Document, Finding, Place, Policies, Severity};
 
 /// Everything decoded from a set of documents.
@@ -37,6 +42,8 @@ pub struct Objects {
     pub nodes: Vec<super::inventory::Node>,
     /// Services in file order.
     pub services: Vec<Service>,
+    /// NetworkAttachmentDefinitions in file order.
+    pub networks: Vec<Network>,
     /// Policies in file order.
     pub policies: Policies,
 }
@@ -154,6 +161,12 @@ impl Reader<'_> {
             document: self.document,
             position,
         }
+    }
+
+    /// Whose reading of MultiNetworkPolicy counts, while one is read.
+    fn multi_network(&self) -> Option<MultiNetworkDialect> {
+        let is_one = self.object.starts_with("MultiNetworkPolicy");
+        is_one.then_some(self.compatibility.mnp_compat)
     }
 
     /// To be compared with [`Reader::failed_since`].

@@ -3,8 +3,10 @@
 //! Every id is explained in `docs/lint.md`.
 
 mod egress;
+mod multi_network;
 mod network_policy;
 mod openshift;
+mod tiers;
 
 use super::Finding;
 use super::load::Input;
@@ -17,6 +19,21 @@ pub fn lint(input: &Input, findings: &mut Vec<Finding>) {
         input.selections,
         network_policies,
         input.compatibility,
+        findings,
+    );
+    let of_networks = &input.policies.multi_network_policies;
+    multi_network::lint(
+        input.inventory,
+        input.selections,
+        of_networks,
+        input.compatibility,
+        findings,
+    );
+    tiers::lint(
+        input.inventory,
+        input.selections,
+        &input.policies.tiers,
+        input.names,
         findings,
     );
     openshift::lint(input, findings);

@@ -5,10 +5,14 @@
 //! step spares which.
 
 mod egress;
+mod multi_network;
 mod network_policy;
 mod openshift;
+mod tiers;
 
-use super::{Direction, PolicyKey, PolicySet};
+use super::compatibility::AdminScope;
+use super::tiers::Tier;
+use super::{Direction, PRIMARY_NETWORK, PolicyKey, PolicySet};
 use crate::classifier::RuleVerdict;
 use crate::wire::{Family, FlowKey};
 
@@ -49,9 +53,36 @@ fn np_stack(
     direction: Direction,
 ) -> Option<(&'static str, Direction)> {
     let key = &packet.key;
-    let own_address = key.source == key.destination;
-    if !own_address && let Some(verdict) = network_policy::opinion(set, key, direction) {
-        return (verdict == RuleVerdict::Deny).then_some(("NP", direction));
+    let own_address =
+        key.source == key.destination && packet.source_network == packet.destination_network;
+    let network = match direction {
+        Direction::Egress => packet.source_network,
+        Direction::Ingress => packet.destination_network,
+    };
+    // On the way round by a Service the administrator's tiers are asked all the same.
+    let own_directly = own_address && *key == packet.original;
+    let administered =
+        network == PRIMARY_NETWORK || set.compatibility.cnp_secondary == AdminScope::All;
+    let administered = administered && !own_directly;
+    if administered {
+        match tiers::opinion(set, key, direction, network, Tier::Admin) {
+            tiers::Opinion::Accept => return None,
+            tiers::Opinion::Deny => return Some(("Admin", direction)),
+            tiers::Opinion::None => {}
+        }
+    }
+    let (family, verdict) = match network {
+        _ if own_address => ("", None),
+        PRIMARY_NETWORK => ("NP", network_policy::opinion(set, key, direction)),
+        _ => ("MNP", multi_network::opinion(set, packet, direction)),
+    };
+    if let Some(verdict) = verdict {
+        return (verdict == RuleVerdict::Deny).then_some((family, direction));
+    }
+    if administered
+        && let tiers::Opinion::Deny = tiers::opinion(set, key, direction, network, Tier::Baseline)
+    {
+        return Some(("Baseline", direction));
     }
     None
 }

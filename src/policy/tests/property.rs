@@ -12,13 +12,18 @@ use crate::policy::admin_output::{OutputAction, OutputRule};
 use crate::policy::decode::Objects;
 use crate::policy::document::Position;
 use crate::policy::egress_firewall::{FirewallDestination, FirewallPort, FirewallRule};
-use crate::policy::inventory::{ContainerPort, Labels, Namespace, Node, Source};
+use crate::policy::inventory::{
+    Attachment, ContainerPort, Labels, Namespace, Network, Node, Source,
+};
 use crate::policy::network_policy::{Peer, PeerKind, PolicyPort, PolicyRule, PortMatch};
 use crate::policy::openshift::{
     CHANGE_NETWORK_ANNOTATION, ClusterNetwork, Destination, EgressNetworkPolicy, EgressRule,
     HostSubnet, MULTICAST_ANNOTATION, NetNamespace, RuleType,
 };
 use crate::policy::selector::{Operator, Requirement};
+use crate::policy::tiers::{
+    Action, PodScope, Tier, TierKind, TierPeer, TierPeerKind, TierPort, TierRule,
+};
 
 /// Decisions read from bytes that proptest generates and shrinks; zeros when they run out, which
 /// every chooser takes as the simplest choice.
@@ -109,6 +114,63 @@ fn address(family: Family, number: u8) -> IpAddr {
     }
 }
 
+const NETWORKS: [&str; 3] = ["a/n1", "a/n2", "b/n3"];
+
+/// Interfaces on secondary networks; on the first with the very numbers of the cluster's own.
+fn attachments(choices: &mut Choices, number: u8) -> Vec<Attachment> {
+    let mut attachments = Vec::new();
+    for (network, first) in NETWORKS.into_iter().zip([0, 40, 50]) {
+        let addresses = match choices.below(4) {
+            0 => continue,
+            1 => vec![],
+            2 => vec![address(Family::V4, first + number)],
+            _ => [Family::V4, Family::V6]
+                .map(|family| address(family, first + number))
+                .to_vec(),
+        };
+        attachments.push(Attachment {
+            network: network.to_owned(),
+            interface: network.to_owned(),
+            addresses,
+            mac: String::new(),
+        });
+    }
+    attachments
+}
+
+fn network(choices: &mut Choices, full_name: &str) -> Network {
+    let (namespace, name) = full_name.split_once('/').unwrap();
+    Network {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        plugin: choices
+            .pick(&["", "macvlan", "ovn-k8s-cni-overlay", "bridge"])
+            .to_owned(),
+        network_name: choices.pick(&["", "one", "two"]).to_owned(),
+        topology: String::new(),
+        has_subnets: true,
+        source: Some(source()),
+    }
+}
+
+fn multi_network_policy(choices: &mut Choices, number: usize) -> MultiNetworkPolicy {
+    let mut policy = network_policy(choices, number);
+    let types = match choices.below(3) {
+        0 => None,
+        _ => Some([policy.isolates_ingress, policy.isolates_egress]),
+    };
+    if types.is_none() {
+        policy.isolates_ingress = true;
+        policy.isolates_egress = !policy.egress.is_empty();
+    }
+    let listed = choices.list(2, |choices| choices.pick(&NETWORKS).to_owned());
+    MultiNetworkPolicy {
+        policy,
+        types,
+        networks: Some(listed),
+    }
+}
+
 fn pod(choices: &mut Choices, number: u8) -> Pod {
     let host_network = choices.one_in(6);
     let terminated = choices.one_in(6);
@@ -142,6 +204,7 @@ fn pod(choices: &mut Choices, number: u8) -> Pod {
             .map(|&family| address(family, own))
             .collect(),
         host_addresses: Vec::new(),
+        attachments: attachments(choices, number),
         source: source(),
     }
 }
@@ -247,6 +310,70 @@ fn network_policy(choices: &mut Choices, number: usize) -> NetworkPolicy {
     }
 }
 
+fn scope(choices: &mut Choices) -> PodScope {
+    PodScope {
+        namespaces: selector(choices),
+        pods: selector(choices),
+    }
+}
+
+fn tier_rule(choices: &mut Choices) -> TierRule {
+    let position = source().position;
+    let peer = |choices: &mut Choices| {
+        let names = ["*.a.example", "b.a.example"].map(str::to_owned);
+        let kind = match choices.below(8) {
+            0..3 => TierPeerKind::Pods(scope(choices)),
+            3..5 => TierPeerKind::Networks(choices.list(2, |choices| match block(choices) {
+                PeerKind::IpBlock { cidr, .. } => cidr,
+                PeerKind::Pods { .. } => unreachable!("a block is a block"),
+            })),
+            5 => TierPeerKind::Nodes(selector(choices)),
+            6 => TierPeerKind::DomainNames(vec![choices.pick(&names)]),
+            _ => match choices.one_in(4) {
+                true => TierPeerKind::Unknown("newer".to_owned()),
+                false => TierPeerKind::Pods(PodScope::default()),
+            },
+        };
+        TierPeer { position, kind }
+    };
+    let port = |choices: &mut Choices| match choices.below(3) {
+        0 => TierPort::Named(choices.pick(&PORT_NAMES).to_owned()),
+        _ => {
+            let (one, other) = (choices.pick(&PORTS), choices.pick(&PORTS));
+            TierPort::Range {
+                protocol: choices.pick(&PROTOCOLS),
+                first: one.min(other),
+                last: one.max(other),
+            }
+        }
+    };
+    TierRule {
+        position,
+        name: String::new(),
+        action: choices.pick(&[Action::Accept, Action::Deny, Action::Pass]),
+        peers: choices.list(2, peer),
+        ports: choices.list(2, port),
+    }
+}
+
+fn tier_policy(choices: &mut Choices, number: usize) -> TierPolicy {
+    let kind = choices.pick(&[TierKind::Cluster, TierKind::Admin, TierKind::Baseline]);
+    TierPolicy {
+        kind,
+        name: format!("policy{number}"),
+        tier: match kind {
+            TierKind::Cluster => choices.pick(&[Tier::Admin, Tier::Baseline]),
+            TierKind::Admin => Tier::Admin,
+            TierKind::Baseline => Tier::Baseline,
+        },
+        priority: choices.below(3) as u16,
+        subject: scope(choices),
+        ingress: choices.list(3, tier_rule),
+        egress: choices.list(3, tier_rule),
+        source: source(),
+    }
+}
+
 fn objects(choices: &mut Choices) -> Objects {
     let mut objects = Objects::default();
     for name in NAMESPACES.iter().take(choices.below(4)) {
@@ -266,7 +393,7 @@ fn objects(choices: &mut Choices) -> Objects {
     for name in NODES.iter().take(choices.below(3)) {
         objects.nodes.push(Node {
             name: (*name).to_owned(),
-            labels: Labels::new(),
+            labels: labels(choices),
             addresses: choices.list(2, |choices| {
                 let family = choices.pick(&[Family::V4, Family::V6]);
                 address(family, 20 + choices.below(4) as u8)
@@ -282,6 +409,21 @@ fn objects(choices: &mut Choices) -> Objects {
     objects.policies.network_policies = (0..choices.below(5))
         .map(|number| network_policy(choices, number))
         .collect();
+    objects.policies.multi_network_policies = (0..choices.below(4))
+        .map(|number| multi_network_policy(choices, number))
+        .collect();
+    let policies = &mut objects.policies.multi_network_policies;
+    policies.sort_by_key(|one| one.policy.full_name());
+    let described = choices.below(NETWORKS.len() + 1);
+    objects.networks = NETWORKS[..described]
+        .iter()
+        .map(|name| network(choices, name))
+        .collect();
+    let mut tiers: Vec<_> = (0..choices.below(4))
+        .map(|number| tier_policy(choices, number))
+        .collect();
+    tiers.sort_by(|one, other| one.precedence().cmp(&other.precedence()));
+    objects.policies.tiers = tiers;
     openshift(choices, &mut objects.policies.openshift);
     for name in NAMESPACES.iter().take(choices.below(3)) {
         objects.policies.egress_firewalls.push(EgressFirewall {
@@ -437,7 +579,8 @@ fn output_rule(choices: &mut Choices) -> OutputRule {
 
 fn names(choices: &mut Choices) -> Names {
     let mut names = Names::default();
-    for name in DNS_NAMES {
+    let of_tiers = ["a.example", "b.a.example", "c.b.a.example"];
+    for name in DNS_NAMES.into_iter().chain(of_tiers) {
         for user in [NameUser::EgressNetworkPolicy, NameUser::EgressFirewall] {
             if choices.one_in(2) {
                 let family = choices.pick(&[Family::V4, Family::V6]);
@@ -462,11 +605,20 @@ fn edges(set: &PolicySet, family: Family) -> Vec<Address> {
             .iter()
             .filter(|address| Family::of(**address) == family);
         edges.extend(own.map(|&address| Address::from_ip(address).1.to_bits()));
+        let attached = pod.attachments.iter().flat_map(|one| &one.addresses);
+        let attached = attached.filter(|address| Family::of(**address) == family);
+        edges.extend(attached.map(|&address| Address::from_ip(address).1.to_bits()));
     }
     let rules = set
         .policies
         .network_policies
         .iter()
+        .chain(
+            set.policies
+                .multi_network_policies
+                .iter()
+                .map(|one| &one.policy),
+        )
         .flat_map(|policy| policy.ingress.iter().chain(&policy.egress));
     for peer in rules.flat_map(|rule| &rule.peers) {
         let PeerKind::IpBlock { cidr, except } = &peer.kind else {
@@ -519,8 +671,11 @@ fn switches(choices: &mut Choices) -> Compatibility {
         ("plugin", "subnet"),
         ("plugin", "multitenant"),
         ("plugin", "networkpolicy"),
+        ("cnp_secondary", "apply"),
+        ("mnp_compat", "iptables"),
+        ("mnp_compat", "ovn-kubernetes"),
     ];
-    for (odds, (switch, value)) in [3, 5, 20, 5, 8].into_iter().zip(sometimes) {
+    for (odds, (switch, value)) in [3, 5, 20, 5, 8, 2, 3, 3].into_iter().zip(sometimes) {
         if choices.one_in(odds) {
             switches.set(switch, value).unwrap();
         }
@@ -537,7 +692,7 @@ proptest! {
 
     #[test]
     fn compiled_rules_decide_as_the_naive_twin(
-        world in prop::collection::vec(any::<u8>(), 0..900),
+        world in prop::collection::vec(any::<u8>(), 0..1500),
         packets in prop::collection::vec(any::<u8>(), 2000..3000),
     ) {
         let mut choices = Choices { bytes: world.iter() };
@@ -551,11 +706,20 @@ proptest! {
         while choices.bytes.len() > 0 {
             let (family, edges) = &edges[choices.below(2)];
             let key = packet(&mut choices, *family, edges);
+            let mut key = PolicyKey::from(key);
+            key.source_network = choices.below(4) as u16;
+            key.destination_network = match choices.one_in(3) {
+                true => choices.below(4) as u16,
+                false => key.source_network,
+            };
+            if choices.one_in(8) {
+                key.original.destination = Address::from_ip(address(*family, 99)).1;
+            }
             let receiver = choices.one_in(8).then(|| choices.pick(edges));
             // A group is no receiver.
             let is_group = |one: &Address| one.to_ip(*family).is_multicast();
             let receiver = receiver.filter(|one| !is_group(one));
-            let key = PolicyKey { receiver, ..PolicyKey::from(key) };
+            key.receiver = receiver;
             let evaluation = set.evaluate(key);
             let denied_by = evaluation.denial().map(|step| (step.family(), step.direction()));
             let naive = naive::evaluate(&set, key);
