@@ -162,6 +162,7 @@ pub fn activate(
             classifier: tree.clone(),
             rules: stage_rules.collect::<Result<_, _>>()?,
             skips: Skips {
+                stateless: rules.kind.is_stateless(),
                 own: StageMask::of(&[rules.kind]).0,
                 allow: skips(Some(RuleVerdict::Allow)),
                 pass: skips(Some(RuleVerdict::Pass)),

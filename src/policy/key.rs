@@ -7,8 +7,8 @@ use crate::wire::{Address, FlowKey, protocol};
 /// follow.
 pub const PRIMARY_NETWORK: u16 = 0;
 
-/// What [`FlowKey::zone`] is while the delivery of a multicast packet to one pod is asked about; the
-/// destination is then that pod's.
+/// What [`FlowKey::zone`] is while the delivery of a multicast packet to one pod is asked about;
+/// the destination is then that pod's.
 pub const MULTICAST_NETWORK: u16 = u16::MAX;
 
 /// A packet as policy is asked about it.

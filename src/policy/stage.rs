@@ -145,6 +145,15 @@ impl StageKind {
         }
     }
 
+    /// Is it asked again of every connection that exists when policies change, whatever the switch
+    /// `established` says? The lists for what leaves the cluster remember no connections.
+    pub const fn is_stateless(self) -> bool {
+        matches!(
+            self,
+            K::EgressNetworkPolicy | K::EgressFirewall | K::EgressIp | K::AdminOutput
+        )
+    }
+
     /// Which end of the connection it protects. What stands between the two is asked on behalf of
     /// the source.
     pub const fn direction(self) -> Direction {

@@ -261,3 +261,127 @@ fn output(policy: &PolicySet, key: &FlowKey, origin: &Origin) -> Story {
         ),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Explanation, explain};
+    use crate::classifier::tree::Limits;
+    use crate::control::decide::Decider;
+    use crate::control::probe::{Probe, State};
+    use crate::policy::{Compatibility, Names, SourceFile, load};
+
+    fn explained(objects: &str, to: &str, port: u16) -> Explanation {
+        let text = format!(
+            "{{apiVersion: v1, kind: Node, metadata: {{name: n}}, status: {{addresses: [{{type: \
+             InternalIP, address: 198.18.0.1}}]}}}}\n---\n\
+             {{apiVersion: v1, kind: Pod, metadata: {{namespace: a, name: cli}}, spec: {{nodeName: \
+             n}}, status: {{podIP: 198.18.1.1}}}}\n---\n\
+             {{apiVersion: v1, kind: Pod, metadata: {{namespace: b, name: web}}, status: {{podIP: \
+             198.18.1.2}}}}\n{objects}"
+        );
+        let file = SourceFile {
+            name: "m.yaml".into(),
+            text,
+        };
+        let loaded = load(&[file], &Compatibility::default(), &Names::default());
+        let policy = loaded
+            .policy
+            .unwrap_or_else(|| panic!("{:?}", loaded.findings));
+        let decider = Decider::new(policy, &Limits::default()).unwrap();
+        let probe = Probe {
+            from: "a/cli".parse().unwrap(),
+            to: to.parse().unwrap(),
+            protocol: "udp".parse().unwrap(),
+            port: Some(port),
+            source_port: None,
+            icmp_type: None,
+            hop_limit: None,
+            family: None,
+            source: None,
+            destination: None,
+            state: State::New,
+        };
+        explain(&probe, &decider, &decider).unwrap()
+    }
+
+    fn network(name: &str, number: u32, more: &str) -> String {
+        format!(
+            "---\n{{apiVersion: v1, kind: NetNamespace, metadata: {{name: {name}}}, netname: {name}, \
+             netid: {number}{more}}}\n"
+        )
+    }
+
+    fn policy(name: &str) -> String {
+        format!(
+            "---\n{{apiVersion: v1, kind: EgressNetworkPolicy, metadata: {{namespace: a, name: \
+             {name}}}, spec: {{egress: [{{type: Deny, to: {{cidrSelector: 0.0.0.0/0}}}}]}}}}\n"
+        )
+    }
+
+    #[test]
+    fn every_denial_says_why_and_what_to_change() {
+        let firewall = "---\n{apiVersion: k8s.ovn.org/v1, kind: EgressFirewall, metadata: {namespace: \
+                        a, name: default}, spec: {egress: [{type: Deny, to: {nodeSelector: {}}}]}}\n";
+        let list = "---\n{apiVersion: portcullis.io/v1alpha1, kind: AdminOutputRules, metadata: \
+                    {name: out}, spec: {rules: [{name: none, action: drop}]}}\n";
+        let outside = "ip:203.0.113.9";
+        for (objects, to, reason, change) in [
+            (
+                network("a", 10, "") + &network("b", 11, ""),
+                "b/web",
+                "a (network 10) and b (network 11) are in different networks, and neither is global",
+                "NetNamespace a: give it the netid of b, annotate it with \
+                 pod.network.openshift.io/multitenant.change-network: join:b, or make one of \
+                 the two global",
+            ),
+            (
+                policy("p"),
+                outside,
+                "rule 0 of EgressNetworkPolicy a/p denies 0.0.0.0/0",
+                "EgressNetworkPolicy a/p: add a rule before rule 0 that allows 203.0.113.9",
+            ),
+            (
+                policy("p") + &policy("q"),
+                outside,
+                "the project a has more than one EgressNetworkPolicy: everything that leaves the \
+                 cluster is dropped",
+                "leave one EgressNetworkPolicy in a",
+            ),
+            (
+                policy("p") + &network("a", 10, "") + &network("b", 10, ""),
+                outside,
+                "the projects a, b share a network and one of them has an EgressNetworkPolicy: \
+                 everything that leaves the cluster is dropped",
+                "isolate the project a, or delete the EgressNetworkPolicies",
+            ),
+            (
+                network("a", 10, ", egressIPs: [198.18.0.9]"),
+                outside,
+                "the project a has no address to leave with: no node has 198.18.0.9",
+                "list one of its addresses in egressIPs of exactly one HostSubnet, or empty egressIPs \
+                 of NetNamespace a",
+            ),
+            (
+                firewall.to_owned(),
+                "node:n",
+                "rule 0 of EgressFirewall a/default denies the nodes (everything)",
+                "EgressFirewall a/default: add a rule before rule 0 that allows udp/99 to 198.18.0.1",
+            ),
+            (
+                list.to_owned(),
+                outside,
+                "rule 0 (none) of AdminOutputRules out decides",
+                "AdminOutputRules out: add a rule before rule 0 that accepts udp/99 to 203.0.113.9",
+            ),
+        ] {
+            let story = explained(&objects, to, 99);
+            assert_eq!(story.verdict, "deny", "{objects}");
+            assert!(story.reason.ends_with(reason), "{}", story.reason);
+            assert_eq!(story.change, [change]);
+        }
+        let story = explained(&policy("p"), "node:n", 53);
+        assert_eq!(story.verdict, "allow");
+        let reason = "a pod always reaches port 53 of the node it runs on";
+        assert!(story.reason.ends_with(reason), "{}", story.reason);
+    }
+}

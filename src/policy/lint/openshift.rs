@@ -59,7 +59,7 @@ pub fn lint(input: &Input, findings: &mut Vec<Finding>) {
     let states = policy_states(openshift, &projects, plugin);
     for policy in &openshift.egress_network_policies {
         let state = states.get(&policy.namespace);
-        policy_state(policy, state, findings);
+        policy_state(policy, &openshift.egress_network_policies, state, findings);
         if let Some(PolicyState::Enforced(_)) = state {
             rules(input, policy, findings);
         }
@@ -115,10 +115,17 @@ fn name(policy: &EgressNetworkPolicy) -> String {
 
 fn policy_state(
     policy: &EgressNetworkPolicy,
+    all: &[EgressNetworkPolicy],
     state: Option<&PolicyState>,
     findings: &mut Vec<Finding>,
 ) {
     let namespace = &policy.namespace;
+    let names: Vec<_> = all
+        .iter()
+        .filter(|other| other.namespace == *namespace && !other.rules.is_empty())
+        .map(|other| format!("{namespace}:{}", other.name))
+        .collect();
+    let names = names.join(", ");
     let (id, path, message) = match state {
         _ if policy.rules.is_empty() => {
             let message = "no effect: a policy without rules counts as none".to_owned();
@@ -126,23 +133,24 @@ fn policy_state(
         }
         Some(PolicyState::Ignored) => {
             let message = format!(
-                "no effect: EgressNetworkPolicy is not allowed in a global project, and {namespace} \
-                 is one"
+                "no effect: EgressNetworkPolicy in global network namespace is not allowed \
+                 ({namespace}:{}); ignoring",
+                policy.name
             );
             (id::INERT_POLICY, "", message)
         }
         Some(PolicyState::Joined(projects)) => {
             let message = format!(
-                "all packets to destinations outside the cluster are dropped: the projects {} \
-                 share a network, and EgressNetworkPolicy is not allowed in a joined project",
+                "EgressNetworkPolicy not allowed in shared NetNamespace ({}); dropping all traffic \
+                 to destinations outside the cluster",
                 projects.join(", ")
             );
             (id::EGRESS_DROPPED, "", message)
         }
         Some(PolicyState::Several) => {
             let message = format!(
-                "all packets of {namespace} to destinations outside the cluster are dropped: it \
-                 has multiple EgressNetworkPolicies, and one is allowed"
+                "multiple EgressNetworkPolicies in same network namespace ({names}) is not allowed; \
+                 dropping all traffic to destinations outside the cluster"
             );
             (id::EGRESS_DROPPED, "", message)
         }

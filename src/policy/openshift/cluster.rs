@@ -27,7 +27,7 @@ pub fn cluster_ranges(
     blocks.extend(inventory.nodes().flat_map(|node| &node.pod_blocks));
     let mut ranges: Vec<_> = blocks
         .iter()
-        .map(|block| range(block.network().into(), block.broadcast().into()))
+        .map(|block| range(block.network(), block.broadcast()))
         .collect();
     ranges.extend(multicast_ranges());
     let pods = inventory.pods().iter().filter(|pod| pod.is_subject());

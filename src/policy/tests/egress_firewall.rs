@@ -48,7 +48,8 @@ fn verdict(set: &PolicySet, from: &str, to: &str, probe: &str) -> &'static str {
 fn the_documented_example_decides_as_documented() {
     let rules = "{type: Allow, to: {dnsName: www.openvswitch.org}}, \
                  {type: Allow, to: {cidrSelector: 1.2.3.0/24}}, \
-                 {type: Allow, to: {cidrSelector: 4.5.6.0/24}, ports: [{protocol: UDP, port: 55}]}, \
+                 {type: Allow, to: {cidrSelector: 4.5.6.0/24}, \
+                 ports: [{protocol: UDP, port: 55}]}, \
                  {type: Deny, to: {cidrSelector: 0.0.0.0/0}}";
     let mut names = Names::default();
     let address = "198.51.100.7".parse().unwrap();

@@ -280,16 +280,20 @@ fn the_state_of_the_project_decides_before_its_rules() {
             .collect()
     };
     let found = warnings(&format!("{a}{shared}{}", egress_policy("a", "p", allow)));
-    assert!(found[0].contains("EgressNetworkPolicy is not allowed in a joined project"));
+    assert!(
+        found[0].contains(
+            "EgressNetworkPolicy not allowed in shared NetNamespace (a, b); dropping all"
+        )
+    );
     assert!(found[0].ends_with("[egress-dropped]"), "{found:?}");
     let found = warnings(&format!("{}{one}", egress_policy("a", "q", allow)));
     assert!(
-        found.len() == 2 && found[0].contains("multiple EgressNetworkPolicies"),
+        found.len() == 2 && found[0].contains("in same network namespace (a:p, a:q) is not"),
         "{found:?}"
     );
     let found = warnings(&format!("{global}{one}"));
     assert!(
-        found[0].contains("not allowed in a global project"),
+        found[0].contains("in global network namespace is not allowed (a:p); ignoring"),
         "{found:?}"
     );
     assert!(found[0].ends_with("[inert-policy]"), "{found:?}");
@@ -924,8 +928,9 @@ fn families_are_combined_and_the_first_denial_is_reported() {
 #[test]
 fn the_administrators_list_is_asked_of_what_leaves_the_cluster_last() {
     let rules = "{name: log-all, action: continue, log: true}, \
-                 {name: mail, to: [203.0.113.0/24], protocol: TCP, ports: [{port: 25}, {port: 465, \
-                 endPort: 587}], action: drop, rate_limit: {connections_per_second: 5, burst: 10}}, \
+                 {name: mail, to: [203.0.113.0/24], protocol: TCP, ports: [{port: 25}, \
+                 {port: 465, endPort: 587}], action: drop, \
+                 rate_limit: {connections_per_second: 5, burst: 10}}, \
                  {name: friends, from: [10.128.0.11/32], action: accept}, \
                  {name: rest, to: [203.0.113.9/32], action: drop}";
     let list = |rules: &str| {
