@@ -707,9 +707,11 @@ proptest! {
             let (family, edges) = &edges[choices.below(2)];
             let key = packet(&mut choices, *family, edges);
             let mut key = PolicyKey::from(key);
-            key.source_network = choices.below(4) as u16;
+            // Where there is no other network, every packet is of the cluster's own.
+            let networks = if set.inventory.networks().next().is_some() { 4 } else { 1 };
+            key.source_network = choices.below(networks) as u16;
             key.destination_network = match choices.one_in(3) {
-                true => choices.below(4) as u16,
+                true => choices.below(networks) as u16,
                 false => key.source_network,
             };
             if choices.one_in(8) {
