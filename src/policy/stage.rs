@@ -12,7 +12,7 @@
 
 use super::admin_output::Effects;
 use super::compatibility::{Combination, Compatibility, EgressView};
-use super::key::MULTICAST_NETWORK;
+use super::key::{MULTICAST_NETWORK, PRIMARY_NETWORK};
 use super::{Direction, PolicyKey};
 use crate::classifier::{RuleId, RuleSet, RuleVerdict};
 use crate::wire::FlowKey;
@@ -226,7 +226,7 @@ impl StageKind {
             Direction::Ingress => packet.destination_network,
         };
         match packet.receiver {
-            Some(receiver) if self == K::ProjectIsolation => FlowKey {
+            Some(receiver) if self == K::ProjectIsolation && zone == PRIMARY_NETWORK => FlowKey {
                 zone: MULTICAST_NETWORK,
                 destination: receiver,
                 ..key

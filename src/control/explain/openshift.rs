@@ -300,6 +300,11 @@ mod tests {
             source: None,
             destination: None,
             state: State::New,
+            source_mac: None,
+            destination_mac: None,
+            vlan: None,
+            arp: None,
+            nd: None,
         };
         explain(&probe, &decider, &decider).unwrap()
     }

@@ -72,7 +72,7 @@ impl Compiler<'_> {
                 protocol,
                 ports: PortRange { first, last },
                 origin,
-                ..Draft::any(subject, peer, verdict)
+                ..self.here(subject, peer, verdict)
             };
             push(stage, draft);
             if rule.effects != Effects::default() {

@@ -56,7 +56,7 @@ impl Compiler<'_> {
                 let number = written.entry(content.clone()).or_default();
                 *number += 1;
                 let (namespace, number) = (&firewall.namespace, number.to_string());
-                let any = Draft::any(subject, peer, verdict(rule.rule_type));
+                let any = self.here(subject, peer, verdict(rule.rule_type));
                 let draft = Draft {
                     id: rule_id(SYSTEM, &[namespace, "rule", &content, &number]),
                     priority: LIST,

@@ -69,16 +69,16 @@ impl Compiler<'_> {
             let pods = self.pods_of_all(known.iter().copied());
             let pods = self.pods(stage, &pods);
             let (vnid, origin) = (vnid.to_string(), self.network_origin(&known, "multicast"));
-            for (part, network, peer) in [
+            for (part, zone, peer) in [
                 ("delivered", Some(MULTICAST_NETWORK), pods),
-                ("sent", None, groups),
+                ("sent", self.primary_zone(), groups),
             ] {
                 let draft = Draft {
                     id: rule_id(PROJECTS, &["multicast", part, &vnid]),
                     priority: priority::MULTICAST,
-                    zone: network,
+                    zone,
                     origin,
-                    ..Draft::any(pods, peer, RuleVerdict::Allow)
+                    ..self.here(pods, peer, RuleVerdict::Allow)
                 };
                 push(stage, draft);
             }
@@ -86,21 +86,21 @@ impl Compiler<'_> {
         let everyone = self.everyone();
         let everyone = self.pods(stage, &everyone);
         let origin = self.implicit(format!("{PROJECTS}/*#no-multicast"));
-        for (part, network, subject, peer) in [
+        for (part, zone, subject, peer) in [
             (
                 "delivered",
                 Some(MULTICAST_NETWORK),
                 AddressMatch::Any,
                 AddressMatch::Any,
             ),
-            ("sent", None, everyone, groups),
+            ("sent", self.primary_zone(), everyone, groups),
         ] {
             let draft = Draft {
                 id: rule_id(PROJECTS, &["no-multicast", part]),
                 priority: priority::NO_MULTICAST,
-                zone: network,
+                zone,
                 origin,
-                ..Draft::any(subject, peer, RuleVerdict::Deny)
+                ..self.here(subject, peer, RuleVerdict::Deny)
             };
             push(stage, draft);
         }
@@ -124,7 +124,7 @@ impl Compiler<'_> {
                     id: rule_id(PROJECTS, &[part, &number]),
                     priority,
                     origin,
-                    ..Draft::any(subject, peer, RuleVerdict::Allow)
+                    ..self.here(subject, peer, RuleVerdict::Allow)
                 };
                 push(stage, draft);
             };
@@ -141,7 +141,7 @@ impl Compiler<'_> {
             id: rule_id(PROJECTS, &["isolation"]),
             priority: priority::ISOLATION,
             origin: self.implicit(format!("{PROJECTS}/*#isolation")),
-            ..Draft::any(subject, peer, RuleVerdict::Deny)
+            ..self.here(subject, peer, RuleVerdict::Deny)
         };
         push(stage, draft);
     }
@@ -223,7 +223,7 @@ pub fn egress_network_policies(compiler: &mut Compiler, stage: &mut StageRules) 
             id: rule_id(POLICY, &[namespace, "*", cause]),
             priority: LIST,
             origin,
-            ..Draft::any(subject, AddressMatch::Any, RuleVerdict::Deny)
+            ..compiler.here(subject, AddressMatch::Any, RuleVerdict::Deny)
         };
         push(stage, draft);
     }
@@ -254,7 +254,7 @@ impl Compiler<'_> {
                 ),
                 priority: LIST,
                 origin,
-                ..Draft::any(subject, peer, verdict(rule.rule_type))
+                ..self.here(subject, peer, verdict(rule.rule_type))
             };
             push(stage, draft);
         }
@@ -316,7 +316,7 @@ pub fn egress_addresses(compiler: &mut Compiler, stage: &mut StageRules) {
             id: rule_id(ADDRESSES, &[name]),
             priority: EXEMPT + 1,
             origin,
-            ..Draft::any(subject, AddressMatch::Any, verdict)
+            ..compiler.here(subject, AddressMatch::Any, verdict)
         };
         push(stage, draft);
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Compiler, Draft, intern, push, rule_id, singles};
-use crate::classifier::{PortRange, ProtocolMatch, RuleVerdict};
+use crate::classifier::{AddressMatch, PortRange, ProtocolMatch, RuleVerdict};
 use crate::policy::inventory::PodIndex;
 use crate::policy::openshift::cluster_ranges;
 use crate::policy::stage::StageRules;
@@ -25,7 +25,7 @@ impl Compiler<'_> {
             id: rule_id(system, &["*", "*", "in-cluster"]),
             priority: EXEMPT,
             origin: self.implicit(format!("{system}/*/*#in-cluster")),
-            ..Draft::any(subject, peer, RuleVerdict::Pass)
+            ..self.here(subject, peer, RuleVerdict::Pass)
         };
         push(stage, draft);
     }
@@ -79,7 +79,7 @@ impl Compiler<'_> {
         let peer = intern(stage, singles(&addresses));
         Draft {
             priority: EXEMPT,
-            ..Draft::any(subject, peer, RuleVerdict::Pass)
+            ..self.here(subject, peer, RuleVerdict::Pass)
         }
     }
 
@@ -91,6 +91,19 @@ impl Compiler<'_> {
             }
         }
         by_node
+    }
+
+    /// A rule about the cluster's own network: secondary ones have no part in these lists.
+    pub(super) fn here(
+        &self,
+        subject: AddressMatch,
+        peer: AddressMatch,
+        verdict: RuleVerdict,
+    ) -> Draft {
+        Draft {
+            zone: self.primary_zone(),
+            ..Draft::any(subject, peer, verdict)
+        }
     }
 
     /// The pods of a namespace that policies are about.

@@ -138,7 +138,11 @@ fn is_own_address(packet: &PolicyKey) -> bool {
 /// else the lists for what leaves it. Which of them denies.
 fn between(set: &PolicySet, packet: &PolicyKey) -> Option<&'static str> {
     let key = &packet.key;
-    let own_address = key.source == key.destination;
+    if packet.source_network != PRIMARY_NETWORK {
+        return None;
+    }
+    let own_address =
+        key.source == key.destination && packet.destination_network == PRIMARY_NETWORK;
     if !own_address && openshift::isolation_denies(set, packet) {
         return Some("VNID");
     }

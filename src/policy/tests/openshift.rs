@@ -923,6 +923,20 @@ fn families_are_combined_and_the_first_denial_is_reported() {
     assert_eq!(verdict(&set, "a/cli", "b/web", "tcp/80"), "NP");
     let set = policy_of(&networks);
     assert_eq!(verdict(&set, "a/cli", "b/web", "tcp/80"), "VNID");
+    // What the cluster's administrator accepts is still kept apart, and still on the list.
+    let accept = "---\n{apiVersion: policy.networking.k8s.io/v1alpha1, kind: AdminNetworkPolicy, \
+                  metadata: {name: p}, spec: {priority: 5, subject: {namespaces: {}}, egress: \
+                  [{action: Allow, to: [{networks: [203.0.113.0/24]}]}], ingress: [{action: Allow, \
+                  from: [{namespaces: {}}]}]}}\n";
+    let set = policy_of(&format!(
+        "{networks}{accept}{}",
+        egress_policy("a", "p", DENY_ALL)
+    ));
+    assert_eq!(verdict(&set, "a/cli", "203.0.113.9", "tcp/443"), "ENP");
+    assert_eq!(verdict(&set, "a/cli", "b/web", "tcp/80"), "VNID");
+    let deny = accept.replace("action: Allow", "action: Deny");
+    let set = policy_of(&format!("{deny}{}", egress_policy("a", "p", DENY_ALL)));
+    assert_eq!(verdict(&set, "a/cli", "203.0.113.9", "tcp/443"), "Admin");
 }
 
 #[test]

@@ -724,9 +724,12 @@ proptest! {
         while choices.bytes.len() > 0 {
             let (family, edges) = &edges[choices.below(2)];
             let mut key = packet(&mut choices, *family, edges);
-            key.source_network = choices.below(4) as u16;
+            // Where there is no other network, every packet is of the cluster's own.
+            let others = set.inventory.networks().next().is_some();
+            let networks = if others { 4 } else { 1 };
+            key.source_network = choices.below(networks) as u16;
             key.destination_network = match choices.one_in(3) {
-                true => choices.below(4) as u16,
+                true => choices.below(networks) as u16,
                 false => key.source_network,
             };
             if choices.one_in(8) {
