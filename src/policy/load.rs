@@ -174,7 +174,23 @@ fn report_same_names(objects: &Objects, findings: &mut Vec<Finding>) {
     for policy in &objects.policies.tiers {
         check(policy.kind.name(), "", &policy.name, &policy.source);
     }
-    let openshift = &objects.policies.openshift;
+    each_egress(&objects.policies, &mut check);
+    for namespace in &objects.namespaces {
+        let source = namespace.source.iter();
+        source.for_each(|source| check("Namespace", "", &namespace.name, source));
+    }
+    for node in &objects.nodes {
+        let source = node.source.iter();
+        source.for_each(|source| check("Node", "", &node.name, source));
+    }
+}
+
+/// The objects about what leaves the cluster: kind, namespace, name, and where they are written.
+fn each_egress<'o>(
+    policies: &'o Policies,
+    check: &mut impl FnMut(&'o str, &'o str, &'o str, &'o Source),
+) {
+    let openshift = &policies.openshift;
     for policy in &openshift.egress_network_policies {
         let (namespace, source) = (&policy.namespace, &policy.source);
         check("EgressNetworkPolicy", namespace, &policy.name, source);
@@ -188,19 +204,11 @@ fn report_same_names(objects: &Objects, findings: &mut Vec<Finding>) {
     for one in &openshift.cluster_networks {
         check("ClusterNetwork", "", &one.name, &one.source);
     }
-    for one in &objects.policies.egress_firewalls {
+    for one in &policies.egress_firewalls {
         check("EgressFirewall", &one.namespace, &one.name, &one.source);
     }
-    for one in &objects.policies.admin_output_rules {
+    for one in &policies.admin_output_rules {
         check("AdminOutputRules", "", &one.name, &one.source);
-    }
-    for namespace in &objects.namespaces {
-        let source = namespace.source.iter();
-        source.for_each(|source| check("Namespace", "", &namespace.name, source));
-    }
-    for node in &objects.nodes {
-        let source = node.source.iter();
-        source.for_each(|source| check("Node", "", &node.name, source));
     }
 }
 
