@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 
 use super::excerpt::Sources;
-use super::{Exit, OutputFormat};
+use super::{Exit, sarif};
 use crate::control::compatibility::compatibility;
 use crate::policy::{self, Compatibility, Finding, Place, Severity, SourceFile, read_directory};
 use crate::settings::{Problem, Settings, SettingsError};
@@ -34,7 +34,19 @@ pub struct Arguments {
 
     /// How results are printed.
     #[arg(short, long, value_enum, default_value_t)]
-    output: OutputFormat,
+    output: Output,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// SARIF 2.1.0, for code review tools.
+    Sarif,
 }
 
 /// How much of a finding is printed.
@@ -78,8 +90,9 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
 
     let mut output = std::io::stdout().lock();
     match arguments.output {
-        OutputFormat::Json => json(&findings, &mut output)?,
-        OutputFormat::Text => text(&files, &findings, arguments.format, &mut output)?,
+        Output::Json => json(&findings, &mut output)?,
+        Output::Sarif => writeln!(output, "{}", sarif::log(&findings))?,
+        Output::Text => text(&files, &findings, arguments.format, &mut output)?,
     }
     output.flush()?;
     Ok(if count(&findings, Severity::Error) > 0 {

@@ -20,7 +20,7 @@ pub struct Arguments {
     #[arg(long)]
     all: bool,
     /// With --all: of every network namespace, also of those that are gone.
-    #[arg(long, requires = "all")]
+    #[arg(long, requires = "all", conflicts_with = "interface")]
     every_namespace: bool,
     /// Where the pins are: `steering.pin_directory` of the settings.
     #[arg(long, value_name = "DIRECTORY", default_value = DEFAULT_PIN_DIRECTORY)]

@@ -9,6 +9,7 @@ mod explain;
 mod reload;
 mod replay;
 mod run;
+mod sarif;
 mod status;
 mod verify;
 

@@ -119,6 +119,11 @@ fn write_head(text: &mut String, status: &Status) -> std::fmt::Result {
             text,
             "worker   {number} on core {core}, {batches} batches{late}"
         )?;
+        let figures = worker.packets.named();
+        // With one worker the packets below say the same.
+        for (fate, count) in figures.iter().filter(|_| status.workers.len() > 1) {
+            writeln!(text, "         {fate:<28} {count:>14}")?;
+        }
     }
     Ok(())
 }

@@ -31,6 +31,7 @@ impl Collector for StatusCollector {
         let encoder = &mut encoder;
         self.encode_packets(encoder)?;
         self.encode_ports(encoder)?;
+        self.encode_workers(encoder)?;
         self.encode_rules(encoder)?;
         self.encode_state(encoder)
     }
@@ -133,6 +134,26 @@ impl StatusCollector {
             "port_up",
             "Link up and steering program attached",
             up,
+        )
+    }
+
+    fn encode_workers(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
+        let workers = self.0.workers.iter().enumerate();
+        // What waits is a gauge of its own, for all workers.
+        let rows = workers.flat_map(|(number, worker)| {
+            let figures = worker.packets.named().into_iter();
+            figures
+                .filter(|(fate, _)| *fate != "waiting")
+                .map(move |(fate, count)| {
+                    let worker = ("worker", number.to_string());
+                    ([worker, ("fate", fate.to_owned())], count)
+                })
+        });
+        counters(
+            encoder,
+            "worker_packets",
+            "Frames by worker: received or handed in, and what became of them",
+            rows,
         )
     }
 

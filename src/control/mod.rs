@@ -7,6 +7,7 @@ pub mod client;
 pub mod compatibility;
 pub mod decide;
 pub mod detach;
+pub mod difference;
 pub mod doctor;
 pub mod explain;
 pub mod judge;

@@ -102,6 +102,18 @@ impl Reloader {
         }
     }
 
+    /// Whether this very content has been tried before, or this reading has failed so before: what
+    /// is wrong with it has been said then.
+    pub fn has_seen(&self, attempt: &Attempt) -> bool {
+        match attempt {
+            Attempt::Unchanged => true,
+            Attempt::Prepared(_, digest) | Attempt::Refused(_, Some(digest)) => {
+                self.tried == Some(*digest) && self.unreadable.is_none()
+            }
+            Attempt::Refused(error, None) => self.unreadable.as_deref() == Some(&error.to_string()),
+        }
+    }
+
     fn already_reported(&self, cause: ReloadCause, error: &ReadError) -> bool {
         cause == ReloadCause::Watch && self.unreadable.as_deref() == Some(&error.to_string())
     }
@@ -177,15 +189,13 @@ mod tests {
             reloader.attempt(ReloadCause::Watch),
             Attempt::Unchanged
         ));
-        assert!(matches!(
-            reloader.attempt(ReloadCause::Request),
-            Attempt::Refused(..)
-        ));
+        let requested = reloader.attempt(ReloadCause::Request);
+        assert!(matches!(requested, Attempt::Refused(..)));
+        assert!(reloader.has_seen(&requested), "not to be said again");
         std::fs::write(&file, "kind: [}\n").unwrap();
-        assert!(matches!(
-            reloader.attempt(ReloadCause::Watch),
-            Attempt::Refused(..)
-        ));
+        let changed = reloader.attempt(ReloadCause::Watch);
+        assert!(matches!(changed, Attempt::Refused(..)));
+        assert!(!reloader.has_seen(&changed));
     }
 
     #[test]
@@ -202,5 +212,8 @@ mod tests {
             reloader.attempt(ReloadCause::Watch),
             Attempt::Unchanged
         ));
+        let requested = reloader.attempt(ReloadCause::Request);
+        assert!(matches!(requested, Attempt::Refused(..)));
+        assert!(reloader.has_seen(&requested), "not to be said again");
     }
 }

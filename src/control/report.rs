@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::policy::{Prepared, direction_name};
 use super::rule_slots::{RuleSlots, RuleTotals};
 use super::status::{
-    FlowsStatus, NeighboursStatus, RuleStatus, StageStatus, VolumeStatus, WorkerStatus,
+    FlowsStatus, NeighboursStatus, RuleStatus, StageStatus, VolumeStatus, WorkerPackets,
+    WorkerStatus,
 };
 use crate::dataplane::snapshot::RuleSlot;
 use crate::dataplane::statistics::{Counter, Volume, WorkerCounters};
@@ -118,6 +119,7 @@ impl Workers {
                 core,
                 batches: counters.batches.get(),
                 pulse_age_ms: now_us.saturating_sub(counters.pulse_us.get()) / 1000,
+                packets: packets_of(counters),
             })
             .collect()
     }
@@ -150,6 +152,19 @@ impl Workers {
             ),
             ("events-lost".to_owned(), self.sum(|c| &c.events_lost)),
         ])
+    }
+}
+
+fn packets_of(counters: &WorkerCounters) -> WorkerPackets {
+    let packets = |volume: &Volume| volume.packets.get();
+    WorkerPackets {
+        received: counters.ports.iter().map(|p| packets(&p.received)).sum(),
+        handed_in: counters.handed_in.get(),
+        forwarded: packets(&counters.forwarded),
+        dropped: counters.drops.iter().map(packets).sum(),
+        local: packets(&counters.kernel) + packets(&counters.local),
+        handed_off: packets(&counters.handed_off),
+        waiting: counters.frames_waiting.get(),
     }
 }
 

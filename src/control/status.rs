@@ -146,6 +146,42 @@ pub struct WorkerStatus {
     pub batches: u64,
     /// Milliseconds since its loop last came round.
     pub pulse_age_ms: u64,
+    /// What became of its frames.
+    pub packets: WorkerPackets,
+}
+
+/// A worker's frames. `received + handed_in` is the sum of all others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerPackets {
+    /// From its own rings.
+    pub received: u64,
+    /// Taken over from other workers.
+    pub handed_in: u64,
+    /// Forwarded.
+    pub forwarded: u64,
+    /// Dropped, each for a reason of [`Status::drops`].
+    pub dropped: u64,
+    /// For the kernel or for services of this process.
+    pub local: u64,
+    /// Given to other workers, to which their flows belong.
+    pub handed_off: u64,
+    /// Waiting for a neighbour now.
+    pub waiting: u64,
+}
+
+impl WorkerPackets {
+    /// Every figure by its name.
+    pub fn named(&self) -> [(&'static str, u64); 7] {
+        [
+            ("received", self.received),
+            ("handed-in", self.handed_in),
+            ("forwarded", self.forwarded),
+            ("dropped", self.dropped),
+            ("local", self.local),
+            ("handed-off", self.handed_off),
+            ("waiting", self.waiting),
+        ]
+    }
 }
 
 /// Neighbours.

@@ -126,7 +126,7 @@ impl Workers {
             },
         };
         let mut handoffs =
-            Handoff::for_workers(rings.len(), HANDOFF_FRAMES, HANDOFF_FRAME_BYTES).into_iter();
+            Handoff::for_workers(rings.len(), HANDOFF_FRAMES, HANDOFF_FRAME_BYTES)?.into_iter();
         for (number, (io, &core)) in rings.into_iter().zip(cores).enumerate() {
             let counters = Arc::new(WorkerCounters::new(plan.options.ports, plan.rules_max));
             let handle = Handle {

@@ -1,5 +1,7 @@
 //! Frames, batches of them, and where they come from.
 
+use std::os::fd::BorrowedFd;
+
 use super::verdict::PortId;
 
 /// A frame's memory: the bytes that hold the packet, inside a buffer with room to grow.
@@ -56,8 +58,9 @@ pub trait FrameIo {
     /// batch.
     fn flush(&mut self);
 
-    /// Sleeps until a frame has arrived or `timeout_ms` has passed, where the backend can.
-    fn wait(&mut self, timeout_ms: u32) {
-        let _ = timeout_ms;
+    /// Sleeps until a frame has arrived, `bell` is readable or `timeout_ms` has passed, where the
+    /// backend can.
+    fn wait(&mut self, timeout_ms: u32, bell: Option<BorrowedFd<'_>>) {
+        let _ = (timeout_ms, bell);
     }
 }

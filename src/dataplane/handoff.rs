@@ -3,10 +3,17 @@
 //! Receive queues spread frames by hashes of their own, which send the two directions of a flow,
 //! its fragments and the ICMP errors about it to different workers. A packet belongs to the worker
 //! that its pair of addresses hashes to, whichever way it goes; every other worker hands it over.
+//!
+//! The ring says nothing to a worker that sleeps in the kernel, so each has a bell (an eventfd) in
+//! the set it sleeps on. It is rung once a sleep: a busy worker costs its givers no system call.
 
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use crossbeam::queue::ArrayQueue;
+use rustix::event::{EventfdFlags, eventfd};
 
 use super::verdict::PortId;
 use crate::wire::FlowKey;
@@ -18,11 +25,12 @@ struct Parcel {
     bytes: Box<[u8]>,
 }
 
-/// One worker's ring and the empty buffers it takes frames in. Clones share both.
-#[derive(Clone)]
+/// One worker's ring, the empty buffers it takes frames in, and its bell.
 struct Inbox {
-    full: Arc<ArrayQueue<Parcel>>,
-    empty: Arc<ArrayQueue<Box<[u8]>>>,
+    full: ArrayQueue<Parcel>,
+    empty: ArrayQueue<Box<[u8]>>,
+    asleep: AtomicBool,
+    bell: OwnedFd,
 }
 
 /// All workers' rings, as one of them sees them.
@@ -35,25 +43,35 @@ pub struct Handoff {
 impl Handoff {
     /// Rings of `frames_max` frames of `frame_bytes` bytes for each worker; one handle a worker.
     /// With a single worker nothing is allocated.
-    pub fn for_workers(workers: usize, frames_max: usize, frame_bytes: usize) -> Vec<Handoff> {
+    ///
+    /// # Errors
+    /// The system has no descriptor left for a bell.
+    pub fn for_workers(
+        workers: usize,
+        frames_max: usize,
+        frame_bytes: usize,
+    ) -> io::Result<Vec<Handoff>> {
+        if workers <= 1 {
+            return Ok((0..workers).map(|_| Handoff::single()).collect());
+        }
         let inbox = |_| {
-            let frames = if workers > 1 { frames_max.max(1) } else { 0 };
-            let empty = ArrayQueue::new(frames.max(1));
-            for _ in 0..frames {
+            let empty = ArrayQueue::new(frames_max.max(1));
+            for _ in 0..empty.capacity() {
                 let _ = empty.push(vec![0; frame_bytes].into_boxed_slice());
             }
-            Inbox {
-                full: Arc::new(ArrayQueue::new(frames.max(1))),
-                empty: Arc::new(empty),
-            }
-        };
-        let inboxes: Arc<[Inbox]> = (0..workers).map(inbox).collect();
-        (0..workers)
-            .map(|number| Handoff {
-                number,
-                inboxes: inboxes.clone(),
+            Ok(Inbox {
+                full: ArrayQueue::new(empty.capacity()),
+                empty,
+                asleep: AtomicBool::new(false),
+                bell: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
             })
-            .collect()
+        };
+        let inboxes: Arc<[Inbox]> = (0..workers).map(inbox).collect::<io::Result<_>>()?;
+        let handle = |number| Handoff {
+            number,
+            inboxes: inboxes.clone(),
+        };
+        Ok((0..workers).map(handle).collect())
     }
 
     /// The only worker there is.
@@ -88,19 +106,58 @@ impl Handoff {
             return false;
         };
         room.copy_from_slice(frame);
+        let parcel = Parcel {
+            port,
+            len: frame.len(),
+            bytes,
+        };
         // There are as many places as buffers.
-        inbox
-            .full
-            .push(Parcel {
-                port,
-                len: frame.len(),
-                bytes,
-            })
-            .is_ok()
+        let given = inbox.full.push(parcel).is_ok();
+        // Pairs with the one in `may_sleep`: either this sees it asleep, or it sees the parcel.
+        fence(Ordering::SeqCst);
+        if inbox.asleep.load(Ordering::Relaxed) && inbox.asleep.swap(false, Ordering::Relaxed) {
+            // Fails only when it rings already.
+            let _ = rustix::io::write(&inbox.bell, &1_u64.to_ne_bytes());
+        }
+        given
     }
 
-    /// Takes the oldest frame another worker has handed over, by `copy`, which returns the room to
-    /// copy it into. Without room the frame stays.
+    /// Announces that this worker goes to sleep, with its [`Handoff::bell`] among what wakes it.
+    /// False when a frame is there already: it must not sleep then. [`Handoff::awake`] comes after.
+    pub fn may_sleep(&self) -> bool {
+        let Some(inbox) = self.inboxes.get(self.number) else {
+            return true;
+        };
+        inbox.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        inbox.full.is_empty()
+    }
+
+    /// Silences the bell after a sleep.
+    pub fn awake(&self) {
+        if let Some(inbox) = self.inboxes.get(self.number) {
+            inbox.asleep.store(false, Ordering::Relaxed);
+            // Fails when nobody rang. One who rings only now makes the next sleep a short one.
+            let _ = rustix::io::read(&inbox.bell, &mut [0; 8]);
+        }
+    }
+
+    /// Readable when another worker has a frame for this one while it sleeps.
+    pub fn bell(&self) -> Option<BorrowedFd<'_>> {
+        self.inboxes
+            .get(self.number)
+            .map(|inbox| inbox.bell.as_fd())
+    }
+
+    /// Are there frames of other workers?
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.inboxes
+            .get(self.number)
+            .is_none_or(|inbox| inbox.full.is_empty())
+    }
+
+    /// Takes the oldest frame another worker has handed over: `take` copies it.
     pub fn take<R>(&self, take: impl FnOnce(PortId, &[u8]) -> R) -> Option<R> {
         let inbox = self.inboxes.get(self.number)?;
         let parcel = inbox.full.pop()?;
@@ -126,6 +183,8 @@ fn owner_of(key: &FlowKey, workers: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
     use super::*;
     use crate::wire::{Address, Family, protocol};
 
@@ -157,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_ring_takes_what_it_has_room_for_and_gives_it_back_in_order() {
-        let workers = Handoff::for_workers(2, 2, 64);
+        let workers = Handoff::for_workers(2, 2, 64).unwrap();
         assert!(workers[0].give(1, PortId(3), b"one"));
         assert!(workers[0].give(1, PortId(4), b"two"));
         assert!(!workers[0].give(1, PortId(5), b"three"), "full");
@@ -165,5 +224,36 @@ mod tests {
         assert_eq!(taken, Some((PortId(3), b"one".to_vec())));
         assert!(!workers[0].give(1, PortId(5), &[0; 65]), "too long");
         assert!(workers[0].give(1, PortId(5), &[0; 64]));
+    }
+
+    /// Does the bell ring?
+    fn rings(worker: &Handoff) -> bool {
+        let bell = worker.bell().unwrap();
+        let mut polled = [PollFd::from_borrowed_fd(bell, PollFlags::IN)];
+        poll(&mut polled, Some(&Timespec::default())).unwrap() == 1
+    }
+
+    #[test]
+    fn a_sleeper_is_woken_once_and_a_busy_worker_is_not() {
+        let workers = Handoff::for_workers(2, 4, 64).unwrap();
+        assert!(workers[0].give(1, PortId(3), b"one"));
+        assert!(!rings(&workers[1]), "it does not sleep");
+        assert!(!workers[1].may_sleep(), "a frame waits");
+        workers[1].awake();
+        assert!(workers[1].take(|_, _| ()).is_some() && workers[1].is_empty());
+        assert!(workers[1].may_sleep());
+        assert!(workers[0].give(1, PortId(3), b"two"));
+        assert!(rings(&workers[1]));
+        assert!(!rings(&workers[0]), "the other worker's bell");
+        workers[1].awake();
+        assert!(!rings(&workers[1]), "silenced");
+        assert!(workers[0].give(1, PortId(3), b"three"));
+        assert!(!rings(&workers[1]), "it is up");
+    }
+
+    #[test]
+    fn a_single_worker_sleeps_when_it_likes() {
+        let single = Handoff::for_workers(1, 8, 64).unwrap().remove(0);
+        assert!(single.may_sleep() && single.is_empty() && single.bell().is_none());
     }
 }

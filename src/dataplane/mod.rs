@@ -16,6 +16,8 @@ pub mod frame;
 pub mod handoff;
 pub mod neighbour;
 pub mod pipeline;
+mod prefetch;
+pub mod random;
 pub mod reply;
 pub mod route;
 pub mod snapshot;

@@ -4,13 +4,14 @@
 //! in the snapshot; it is immutable from then on.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use super::neighbour::NeighbourUse;
+use super::random::random_key;
 use super::verdict::PortId;
 use crate::wire::{Address, Family, MacAddress};
 
@@ -158,10 +159,10 @@ struct NeighbourHasher {
 
 impl Default for NeighbourHash {
     fn default() -> Self {
-        let random = RandomState::new();
+        let (seed, factor) = random_key().expect("the kernel has random numbers");
         NeighbourHash {
-            seed: random.hash_one(0),
-            factor: random.hash_one(1) | 1,
+            seed,
+            factor: factor | 1,
         }
     }
 }

@@ -85,6 +85,8 @@ pub struct WorkerCounters {
     pub local: Volume,
     /// Frames given to another worker.
     pub handed_off: Volume,
+    /// Frames taken over from other workers.
+    pub handed_in: Counter,
     /// Frames that had to wait; each is counted again with its final verdict.
     pub held: Volume,
     /// ICMP errors sent.
@@ -131,6 +133,7 @@ impl WorkerCounters {
             kernel: Volume::default(),
             local: Volume::default(),
             handed_off: Volume::default(),
+            handed_in: Counter::default(),
             held: Volume::default(),
             replies_sent: Counter::default(),
             replies_limited: Counter::default(),

@@ -83,8 +83,7 @@ impl<I: FrameIo> Worker<I> {
             }
             idle_rounds += 1;
             if idle_rounds > IDLE_ROUNDS && self.wait == WaitStrategy::Sleep {
-                let held = self.pipeline.has_held_frames();
-                self.io.wait(if held { SLEEP_HELD_MS } else { SLEEP_MS });
+                self.sleep();
             }
         }
         self.io.flush();
@@ -93,25 +92,47 @@ impl<I: FrameIo> Worker<I> {
     /// One batch through all stages. False when there was nothing to do.
     pub fn round(&mut self, now_us: u64) -> bool {
         self.io.receive(&mut self.received);
-        let busy = !self.received.is_empty();
+        let mut busy = !self.received.is_empty();
         self.batch.extend(
             self.received
                 .drain(..)
                 .map(|r| Packet::new(r.port, r.frame)),
         );
-        let busy = self.receive_handed_over() || busy;
-        if busy || self.pipeline.has_held_frames() {
-            let snapshot = self.snapshot.load();
-            self.pipeline.process(now_us, snapshot, &mut self.batch);
-            let handoff = self.pipeline.handoff();
-            transmit(&mut self.io, &self.counters, handoff, &mut self.batch);
+        // Frames of other workers get a batch of their own when this worker's leave them little
+        // room: under load they would starve behind them.
+        if self.batch.len() > BATCH_FRAMES_MAX / 2 && !self.pipeline.handoff().is_empty() {
+            self.process(now_us);
+            self.io.flush();
         }
-        if busy {
-            self.counters.batches.add(1);
+        busy |= self.receive_handed_over();
+        if busy || self.pipeline.has_held_frames() {
+            self.process(now_us);
         }
         self.io.flush();
         self.pipeline.tick(now_us);
         busy
+    }
+
+    /// The batch through all stages.
+    fn process(&mut self, now_us: u64) {
+        if !self.batch.is_empty() {
+            self.counters.batches.add(1);
+        }
+        let snapshot = self.snapshot.load();
+        self.pipeline.process(now_us, snapshot, &mut self.batch);
+        let handoff = self.pipeline.handoff();
+        transmit(&mut self.io, &self.counters, handoff, &mut self.batch);
+    }
+
+    /// Sleeps until a frame comes, from a ring or from another worker.
+    fn sleep(&mut self) {
+        let held = self.pipeline.has_held_frames();
+        let timeout_ms = if held { SLEEP_HELD_MS } else { SLEEP_MS };
+        let handoff = self.pipeline.handoff();
+        if handoff.may_sleep() {
+            self.io.wait(timeout_ms, handoff.bell());
+        }
+        handoff.awake();
     }
 
     /// Takes frames that other workers have received for this one, as far as the batch has room.
@@ -140,6 +161,7 @@ impl<I: FrameIo> Worker<I> {
             if taken.is_none() {
                 break;
             }
+            counters.handed_in.add(1);
             any = true;
         }
         any
@@ -274,5 +296,71 @@ fn send<I: FrameIo>(
             io.recycle(frame);
             false
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataplane::backend::memory::MemoryIo;
+    use crate::dataplane::conntrack::Timeouts;
+    use crate::dataplane::event::Events;
+    use crate::dataplane::fragment::FragmentLimits;
+    use crate::dataplane::neighbour::NeighbourRequests;
+    use crate::dataplane::pipeline::PipelineOptions;
+    use crate::dataplane::route::RouteTable;
+    use crate::dataplane::snapshot::{Forwarding, SourceCheck};
+
+    /// One of several workers, without a policy: it drops everything, which is a fate too.
+    fn worker(handoff: Handoff) -> Worker<MemoryIo> {
+        let options = PipelineOptions {
+            ports: 1,
+            flows_max: 16,
+            half_open_max: 16,
+            fragments: FragmentLimits::default(),
+            held_frames_max: 1,
+            timeouts: Timeouts::default(),
+            restart_grace_us: 0,
+            replies_per_second: 1,
+            replies_burst: 1,
+            hash_key: (1, 2),
+        };
+        let snapshot = Snapshot {
+            policy: None,
+            reevaluate_established: true,
+            evaluate_invalid: false,
+            forwarding: Forwarding::Routed,
+            source_check: SourceCheck::Off,
+            routing_generation: 1,
+            routes: Arc::new(RouteTable::new(vec![None], [], [])),
+        };
+        let counters = Arc::new(WorkerCounters::new(1, 1));
+        let requests = NeighbourRequests::new(1, || {});
+        let events = Events::new(1);
+        let pipeline = Pipeline::new(&options, counters.clone(), requests, events, handoff);
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+        let io = MemoryIo::new(1, 4 * BATCH_FRAMES_MAX, 2048);
+        Worker::new(io, pipeline, snapshot, counters, WaitStrategy::Sleep)
+    }
+
+    #[test]
+    fn frames_of_other_workers_do_not_starve_behind_full_batches() {
+        const ROUNDS: u64 = 3;
+        let handoffs = Handoff::for_workers(2, BATCH_FRAMES_MAX, 64).unwrap();
+        let mut worker = worker(handoffs[0].clone());
+        for now_us in 1..=ROUNDS {
+            for _ in 0..BATCH_FRAMES_MAX {
+                worker.io_mut().inject(PortId(0), 0, &[0; 14]).unwrap();
+                assert!(handoffs[1].give(0, PortId(0), &[0; 14]));
+            }
+            assert!(worker.round(now_us));
+            assert!(handoffs[0].is_empty(), "round {now_us}");
+        }
+        let frames = BATCH_FRAMES_MAX as u64 * ROUNDS;
+        let dropped: u64 = worker.counters.drops.iter().map(|d| d.packets.get()).sum();
+        assert_eq!(worker.counters.handed_in.get(), frames);
+        assert_eq!(worker.counters.ports[0].received.packets.get(), frames);
+        assert_eq!(dropped, 2 * frames);
+        worker.io_mut().assert_conserved(0);
     }
 }

@@ -61,6 +61,16 @@ ids! {
     UNKNOWN_NAMED_PORT = "unknown-named-port",
     /// Egress is allowed, but no name can be asked for.
     EGRESS_WITHOUT_DNS = "egress-without-dns",
+    /// A peer of a version not known here, so that its rule fails closed.
+    UNKNOWN_PEER = "unknown-peer",
+    /// Two policies of one tier have one priority.
+    EQUAL_PRIORITY = "equal-priority",
+    /// A rule behind another that matches all it could match.
+    SHADOWED_RULE = "shadowed-rule",
+    /// A rule that denies a block also denies pods.
+    DENIES_PODS = "denies-pods",
+    /// A domain name with no address known.
+    UNKNOWN_NAME = "unknown-name",
     /// A selected pod has no address.
     NO_ADDRESS = "no-address",
     /// An isolation annotation without effect.
@@ -77,10 +87,6 @@ ids! {
     UNUSED_GROUP = "unused-group",
     /// A group of tier 1 that no rule of tier 0 leads to.
     UNREACHABLE_TIER = "unreachable-tier",
-    /// Two rules of one priority that overlap and say different things.
-    EQUAL_PRIORITY = "equal-priority",
-    /// A rule that a stronger one leaves nothing to.
-    SHADOWED_RULE = "shadowed-rule",
     /// Security groups that cut a pod off from its gateway.
     NO_GATEWAY = "no-gateway",
     /// Security groups that cut a pod off from the name service or from DHCP.

@@ -9,7 +9,7 @@ use super::inventory::{Inventory, Source};
 use super::security_group::{Remote, rules_field};
 use super::selection::Selections;
 use super::{
-    Compatibility, Direction, Document, Finding, Loaded, NetworkPolicy, PolicySet, Ports,
+    Compatibility, Direction, Document, Finding, Loaded, Names, NetworkPolicy, PolicySet, Ports,
     SecurityGroup, Severity, SourceFile, compile, document, lint,
 };
 
@@ -29,8 +29,18 @@ pub fn load(files: &[SourceFile], compatibility: &Compatibility) -> Loaded {
 /// parsing them had to say.
 pub fn load_documents(
     documents: &[Document],
+    findings: Vec<Finding>,
+    compatibility: &Compatibility,
+) -> Loaded {
+    load_named(documents, findings, compatibility, Names::default())
+}
+
+/// As [`load_documents`], knowing what names stand for.
+pub fn load_named(
+    documents: &[Document],
     mut findings: Vec<Finding>,
     compatibility: &Compatibility,
+    names: Names,
 ) -> Loaded {
     let mut objects = decode(documents, compatibility, &mut findings);
     report_same_names(&objects, &mut findings);
@@ -44,10 +54,12 @@ pub fn load_documents(
     let groups = &mut objects.policies.security_groups;
     groups.sort_by(|one, other| one.name.cmp(&other.name));
     objects.vips.sort_by(|one, other| one.name.cmp(&other.name));
+    let tiers = &mut objects.policies.tiers;
+    tiers.sort_by(|one, other| one.precedence().cmp(&other.precedence()));
     let refused = findings
         .iter()
         .any(|finding| finding.severity == Severity::Error);
-    let policy = (!refused).then(|| assemble(objects, compatibility, &mut findings));
+    let policy = (!refused).then(|| assemble(objects, compatibility, names, &mut findings));
     findings.sort_by(|one, other| one.place.cmp(&other.place));
     Loaded { findings, policy }
 }
@@ -55,6 +67,7 @@ pub fn load_documents(
 pub(super) fn assemble(
     objects: Objects,
     compatibility: &Compatibility,
+    names: Names,
     findings: &mut Vec<Finding>,
 ) -> PolicySet {
     let policies = objects.policies;
@@ -67,9 +80,22 @@ pub(super) fn assemble(
     );
     let ports = Ports::new(&inventory, &objects.vips);
     let selections = Selections::new(&inventory);
-    lint::lint(&inventory, &selections, &policies, compatibility, findings);
-    let (stages, origins) =
-        compile::compile(&inventory, &ports, &selections, &policies, compatibility);
+    lint::lint(
+        &inventory,
+        &selections,
+        &policies,
+        &names,
+        compatibility,
+        findings,
+    );
+    let (stages, origins) = compile::compile(
+        &inventory,
+        &ports,
+        &selections,
+        &policies,
+        &names,
+        compatibility,
+    );
     drop(selections);
     let set = PolicySet {
         inventory,
@@ -79,6 +105,7 @@ pub(super) fn assemble(
         stages,
         origins,
         compatibility: *compatibility,
+        names,
     };
     lint::lint_compiled(&set, &objects.subnets, findings);
     set
@@ -131,6 +158,9 @@ fn report_same_names(objects: &Objects, findings: &mut Vec<Finding>) {
     }
     for subnet in &objects.subnets {
         check("Subnet", "", &subnet.name, &subnet.source);
+    }
+    for policy in &objects.policies.tiers {
+        check(policy.kind.name(), "", &policy.name, &policy.source);
     }
     for namespace in &objects.namespaces {
         let source = namespace.source.iter();

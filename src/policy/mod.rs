@@ -19,6 +19,7 @@ pub mod kube_ovn;
 mod lint;
 mod load;
 pub mod naive;
+pub mod names;
 pub mod network_policy;
 pub mod origin;
 pub mod port_security;
@@ -27,6 +28,7 @@ mod selection;
 pub mod selector;
 pub mod source;
 pub mod stage;
+pub mod tiers;
 
 pub use compatibility::{Compatibility, CompatibilityError};
 pub use compile::{ISOLATION_ANNOTATION, isolation_annotation};
@@ -36,13 +38,15 @@ pub use finding::{Finding, Place, Severity};
 pub use inventory::{Inventory, Pod};
 pub use key::{Exemption, PRIMARY_NETWORK, PolicyKey};
 pub use kube_ovn::{Port, Ports, Subnet, Vip};
-pub use load::{load, load_documents};
+pub use load::{load, load_documents, load_named};
+pub use names::Names;
 pub use network_policy::NetworkPolicy;
 pub use origin::Origin;
 pub use security_group::SecurityGroup;
 pub use selector::LabelSelector;
 pub use source::{ReadError, SourceFile, read_directory};
 pub use stage::{StageKind, StageMask, StageRules};
+pub use tiers::TierPolicy;
 
 use crate::classifier::OriginId;
 
@@ -71,12 +75,15 @@ pub struct Policies {
     pub network_policies: Vec<NetworkPolicy>,
     /// SecurityGroup.
     pub security_groups: Vec<SecurityGroup>,
+    /// AdminNetworkPolicy, BaselineAdminNetworkPolicy and ClusterNetworkPolicy, in the order in
+    /// which they are asked.
+    pub tiers: Vec<TierPolicy>,
 }
 
 impl Policies {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.network_policies.len() + self.security_groups.len()
+        self.network_policies.len() + self.security_groups.len() + self.tiers.len()
     }
 
     /// Is there none?
@@ -108,6 +115,8 @@ pub struct PolicySet {
     pub origins: Vec<Origin>,
     /// The switches it was loaded with.
     pub compatibility: Compatibility,
+    /// What names stand for.
+    pub names: Names,
 }
 
 impl PolicySet {

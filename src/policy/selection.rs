@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::inventory::{Inventory, PodIndex};
+use super::tiers::PodScope;
 use super::{LabelSelector, NetworkPolicy};
 use crate::wire::{Address, Family};
 
@@ -83,6 +84,22 @@ impl<'i> Selections<'i> {
     /// The pods a policy is about.
     pub fn subjects(&self, policy: &NetworkPolicy) -> Vec<PodIndex> {
         self.pods_in(&policy.namespace, &policy.pod_selector)
+    }
+
+    /// The pods a scope selects, sorted.
+    pub fn scope(&self, scope: &PodScope) -> Vec<PodIndex> {
+        let namespaces = self.inventory.namespaces();
+        let mut pods: Vec<_> = namespaces
+            .filter(|namespace| scope.namespaces.matches(&namespace.labels))
+            .flat_map(|namespace| self.pods_in(&namespace.name, &scope.pods))
+            .collect();
+        pods.sort_unstable();
+        pods
+    }
+
+    /// Addresses of the pods a scope selects.
+    pub fn scope_addresses(&self, scope: &PodScope) -> Addresses {
+        self.peer("", Some(&scope.namespaces), Some(&scope.pods))
     }
 
     /// Addresses of the pods of a peer: `namespaces` as a selector, or `own` if it has none; `pods`

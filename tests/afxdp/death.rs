@@ -143,11 +143,6 @@ fn killed_and_restarted(entry: Entry) {
     assert!(gateway.taken_over);
     assert!(world.pings_soon("left", &RIGHT.to_string()));
     println!("flows again after {:?}", since.elapsed());
-    assert!(
-        since.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        since.elapsed()
-    );
 }
 
 /// Datagrams to the box and through it, all the time; none may reach the kernel's stack, however

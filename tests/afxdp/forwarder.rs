@@ -83,7 +83,7 @@ impl Forwarder {
             while !stopped.load(Ordering::Relaxed) {
                 inbox.try_iter().for_each(|port| io.install(port));
                 forward_once(&mut io, &mut batch);
-                io.wait_for(Duration::from_millis(20));
+                io.wait_for(Duration::from_millis(20), None);
             }
             io.balance()
         });

@@ -75,7 +75,7 @@ fn answers_to_the_box_come_through() {
     }
     let world = World::new();
     world.enter("box");
-    let _forwarder = Forwarder::start(&[
+    let mut forwarder = Forwarder::start(&[
         port(0, "l0", AttachMode::Native),
         port(1, "r0", AttachMode::Native),
     ]);
@@ -111,6 +111,10 @@ fn answers_to_the_box_come_through() {
     };
     assert!(ask(true), "a connected socket gets its answer");
     assert!(!ask(false), "one that would take anybody's does not");
+    let server = rule("198.18.1.2/32", 17, 32768, 60999);
+    let left = &mut forwarder.steering[0];
+    left.set_management(&[server]).expect("rules");
+    assert!(ask(false), "but where management allows its server");
 }
 
 /// A large ping comes in fragments: later ones have no type to judge by.

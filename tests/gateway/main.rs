@@ -9,3 +9,5 @@ mod reports;
 mod routing;
 #[path = "../support/mod.rs"]
 mod support;
+mod verbs;
+mod workers;

@@ -172,6 +172,33 @@ fn a_broken_manifest_is_refused_with_its_place_and_changes_nothing() {
 }
 
 #[test]
+fn a_refusal_is_logged_once_and_told_to_everybody_who_asks() {
+    if !root() {
+        return;
+    }
+    let lab = Lab::routed();
+    let policy = allow_everything("all");
+    let manifests = [("inventory.yaml", INVENTORY), ("all.yaml", &policy)];
+    let appliance = Appliance::start(&lab, "", &manifests);
+    let blocks = || appliance.log().matches("policy refused").count();
+    let places = || appliance.log().matches("broken.yaml:9:15").count();
+    appliance.write_policy("broken.yaml", BROKEN);
+    assert!(within(seconds(10), || places() == 1), "the watch tells it");
+    for _ in 0..2 {
+        let (code, printed) = appliance.reload();
+        assert_ne!(code, Some(0), "{printed}");
+        assert!(printed.contains("broken.yaml:9:15"), "{printed}");
+    }
+    assert_eq!((blocks(), places()), (1, 1), "{}", appliance.log());
+    // Another fault is another change.
+    appliance.write_policy("broken.yaml", &format!("# moved\n{BROKEN}"));
+    let (_, printed) = appliance.reload();
+    assert!(printed.contains("broken.yaml:10:15"), "{printed}");
+    assert!(within(seconds(10), || blocks() == 2));
+    assert_eq!(places(), 1, "{}", appliance.log());
+}
+
+#[test]
 fn reloads_under_load_lose_no_connection() {
     if !root() {
         return;

@@ -36,14 +36,20 @@ pub const GATEWAY6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0,
 impl Lab {
     /// The gateway routes between two networks.
     pub fn routed() -> Self {
-        let lab = Self::unaddressed("inside");
+        Self::routed_with_queues(1)
+    }
+
+    /// The same, with this many queues at every interface. The kernel spreads what a host sends
+    /// over them by its hash of the flow.
+    pub fn routed_with_queues(queues: u32) -> Self {
+        let lab = Self::unaddressed("inside", queues);
         lab.address_gateway();
         lab
     }
 
     /// The gateway's inside port is a macvlan of the interface the client is on.
     pub fn with_macvlan() -> Self {
-        let lab = Self::unaddressed("uplink");
+        let lab = Self::unaddressed("uplink", 1);
         // Else the parent answers ARP for the macvlan's address, and frames go past the port.
         lab.gateway.sysctl("net.ipv4.conf.all.arp_ignore", "1");
         let add = "link add inside link uplink type macvlan mode bridge";
@@ -54,7 +60,7 @@ impl Lab {
 
     /// Client and server share one network; the gateway's ports have no address.
     pub fn bridged() -> Self {
-        let lab = Self::unaddressed("inside");
+        let lab = Self::unaddressed("inside", 1);
         for address in ["198.18.0.3/24", "2001:db8::3/64"] {
             lab.server.ip(&["address", "add", address, "dev", "eth0"]);
         }
@@ -75,7 +81,7 @@ impl Lab {
         if v6 { self.server6 } else { self.server4 }
     }
 
-    fn unaddressed(client_side: &str) -> Self {
+    fn unaddressed(client_side: &str, queues: u32) -> Self {
         let lab = Lab {
             client: Namespace::new("client"),
             gateway: Namespace::new("gateway"),
@@ -84,15 +90,16 @@ impl Lab {
             server6: IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 2)),
         };
         lab.gateway.sysctl("net.ipv4.ip_forward", "0");
-        lab.cable(&lab.client, 0, client_side);
-        lab.cable(&lab.server, 1, "outside");
+        lab.cable(&lab.client, 0, client_side, queues);
+        lab.cable(&lab.server, 1, "outside", queues);
         lab
     }
 
     /// Joins a host to an interface of the gateway, and gives it addresses and default routes.
-    fn cable(&self, host: &Namespace, network: u8, interface: &str) {
+    fn cable(&self, host: &Namespace, network: u8, interface: &str, queues: u32) {
+        let queues = format!("numtxqueues {queues} numrxqueues {queues}");
         ip(&words(&format!(
-            "link add {interface} netns {} type veth peer name eth0 netns {}",
+            "link add {interface} netns {} {queues} type veth peer name eth0 netns {} {queues}",
             self.gateway.name(),
             host.name()
         )));

@@ -25,10 +25,15 @@ pub struct Echo {
 impl Echo {
     /// Starts the services and returns when they listen.
     pub fn start(host: &Namespace, ports: &[u16]) -> Self {
+        Self::start_at(host, "::".parse().expect("an address"), ports)
+    }
+
+    /// The same at one of several addresses: a datagram's answer comes from the address asked.
+    pub fn start_at(host: &Namespace, address: IpAddr, ports: &[u16]) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         for &port in ports {
-            let any = SocketAddr::new("::".parse().expect("an address"), port);
-            let (tcp, udp) = host.enter(move || (TcpListener::bind(any), UdpSocket::bind(any)));
+            let at = SocketAddr::new(address, port);
+            let (tcp, udp) = host.enter(move || (TcpListener::bind(at), UdpSocket::bind(at)));
             let (tcp, udp) = (tcp.expect("a free port"), udp.expect("a free port"));
             let (stop_tcp, stop_udp) = (stop.clone(), stop.clone());
             std::thread::spawn(move || serve_tcp(&tcp, &stop_tcp));

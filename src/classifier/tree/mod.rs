@@ -28,6 +28,7 @@ pub use statistics::Statistics;
 
 use self::build::{BuiltTree, Used};
 use self::classes::Classes;
+use self::field::FIELDS;
 use self::key_classes::ClassTables;
 use self::normalise::{Normal, NormalRule};
 use self::shadow::Shadowed;
@@ -58,6 +59,16 @@ impl Tree {
     /// such rule: `(covered, covering)`, ordered by the covered rule.
     pub fn shadowed(&self) -> &[(RuleIndex, RuleIndex)] {
         &self.shadowed
+    }
+
+    /// The class of each field of a key: source, destination, protocol, source port, destination
+    /// port, zone. Keys of one family whose fields are of equal classes are decided alike.
+    pub fn classes(&self, key: &FlowKey) -> [u32; FIELDS] {
+        let classes = match key.family {
+            Family::V4 => self.v4.tables.classes(key),
+            Family::V6 => self.v6.tables.classes(key),
+        };
+        std::array::from_fn(|field| classes[field])
     }
 
     /// Size and shape, for `status` and benches.

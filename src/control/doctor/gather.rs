@@ -234,7 +234,17 @@ fn parent(link: &Link, links: &[Link], ethtool: &Ethtool) -> ParentFacts {
     ParentFacts {
         interface: found.map(|parent| parent.name.clone()),
         offloads: found.map_or(Vec::new(), |parent| offloads(&parent.name, ethtool)),
+        arp_ignore: found.and_then(|parent| arp_ignore(&parent.name)),
     }
+}
+
+/// The kernel takes the larger of the two (`IN_DEV_ARP_IGNORE`).
+fn arp_ignore(interface: &str) -> Option<u32> {
+    let of = |name: &str| -> Option<u32> {
+        let setting = format!("/proc/sys/net/ipv4/conf/{name}/arp_ignore");
+        std::fs::read_to_string(setting).ok()?.trim().parse().ok()
+    };
+    Some(of("all")?.max(of(interface)?))
 }
 
 fn program(interface: &str) -> Option<ProgramFacts> {

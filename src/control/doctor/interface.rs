@@ -28,6 +28,7 @@ pub fn findings(facts: &InterfaceFacts) -> Vec<Finding> {
         children_cut_off(facts),
         merging(facts),
         parent_merging(facts),
+        parent_answers(facts),
         vlan_tags(facts),
         promiscuous(facts),
         router_advertisements(facts),
@@ -218,6 +219,31 @@ fn parent_merging(facts: &InterfaceFacts) -> Option<Finding> {
     merged(facts, name, &parent.offloads, &both, "parent-offloads")
 }
 
+/// A macvlan shares its parent's link, and the kernel answers ARP for any of its addresses on any
+/// interface, unless `arp_ignore` says 1, 2 or 8 (networking/ip-sysctl). Neighbour discovery
+/// answers for the interface's own addresses alone.
+fn parent_answers(facts: &InterfaceFacts) -> Option<Finding> {
+    let parent = facts.parent.as_ref()?;
+    let (name, ignore) = (parent.interface.as_ref()?, parent.arp_ignore?);
+    if facts.kind.as_deref() != Some("macvlan") || matches!(ignore, 1 | 2 | 8) {
+        return None;
+    }
+    let own = format!("net.ipv4.conf.{}.arp_ignore=1", name.replace('.', "/"));
+    finding(
+        facts,
+        Severity::Problem,
+        "parent-answers",
+        format!("its parent {name} answers ARP for its addresses: arp_ignore is {ignore}"),
+        "frames for the port go to the parent instead: past policy and management list, to the \
+         kernel",
+        match ignore {
+            0 => format!("sysctl -w {own}"),
+            // The larger one counts, and the setting for all may be the one.
+            _ => format!("sysctl -w net.ipv4.conf.all.arp_ignore=1 {own}"),
+        },
+    )
+}
+
 fn merged(
     facts: &InterfaceFacts,
     on: &str,
@@ -318,6 +344,7 @@ mod tests {
             parent: Some(ParentFacts {
                 interface: parent.map(str::to_owned),
                 offloads: offloads.iter().map(|name| (*name).to_owned()).collect(),
+                arp_ignore: parent.map(|_| 1),
             }),
             ..veth()
         }
@@ -358,6 +385,35 @@ mod tests {
         assert_eq!(found.command, command);
         assert_eq!(findings(&macvlan(Some("eth1"), &[])), []);
         assert_eq!(only(&macvlan(None, &[])).id, "parent-elsewhere");
+    }
+
+    #[test]
+    fn a_parent_that_answers_for_its_macvlan_is_a_problem() {
+        for (ignore, fine) in [
+            (0, false),
+            (1, true),
+            (2, true),
+            (3, false),
+            (4, false),
+            (8, true),
+        ] {
+            let mut facts = macvlan(Some("eth1.7"), &[]);
+            facts.parent.as_mut().unwrap().arp_ignore = Some(ignore);
+            if fine {
+                assert_eq!(findings(&facts), [], "{ignore}");
+                continue;
+            }
+            let found = only(&facts);
+            let kind = (found.id, found.severity);
+            assert_eq!(kind, ("parent-answers", Severity::Problem), "{ignore}");
+            let own = "net.ipv4.conf.eth1/7.arp_ignore=1";
+            let both = format!("sysctl -w net.ipv4.conf.all.arp_ignore=1 {own}");
+            let one = format!("sysctl -w {own}");
+            assert_eq!(found.command, if ignore == 0 { one } else { both });
+            // A VLAN has a link of its own.
+            facts.kind = Some("vlan".to_owned());
+            assert_eq!(findings(&facts), []);
+        }
     }
 
     #[test]

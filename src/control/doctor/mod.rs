@@ -152,6 +152,9 @@ pub struct ParentFacts {
     pub interface: Option<String>,
     /// Offloads of it in force that matter here.
     pub offloads: Vec<String>,
+    /// `arp_ignore` in force on it: the larger of its own and that of `all`; `None` when it is in
+    /// another network namespace, or the kernel does not tell.
+    pub arp_ignore: Option<u32>,
 }
 
 /// An interface stacked on another one.

@@ -24,6 +24,7 @@ use super::status::PolicyStatus;
 use super::workers::{WorkerPlan, Workers, WorkersError, choose_cores};
 use crate::dataplane::backend::afxdp::{AfXdpError, PortRequest, open_ports};
 use crate::dataplane::neighbour::NeighbourRequests;
+use crate::dataplane::random::random_key;
 use crate::dataplane::xdp::{AttachState, AttachedMode, Steering};
 use crate::policy::CompatibilityError;
 use crate::settings::{OnExit, Settings};
@@ -182,7 +183,7 @@ impl Supervisor {
     /// Attaches, binds and starts to forward.
     fn open(&mut self, cores: &[core_affinity::CoreId]) -> Result<(), RunError> {
         let plan = WorkerPlan {
-            options: plan::pipeline_options(&self.settings, cores.len(), random_key()),
+            options: plan::pipeline_options(&self.settings, cores.len(), random_key()?),
             rules_max: self.settings.limits.rules as usize,
             events_max: self.settings.limits.events as usize,
             wait: plan::wait_strategy(&self.settings),
@@ -288,11 +289,4 @@ fn refuse_kernel_forwarding(settings: &Settings) -> Result<(), RunError> {
         on if on.is_empty() => Ok(()),
         on => Err(RunError::KernelForwards(on)),
     }
-}
-
-/// A key nobody can guess, another one at each start: std seeds its own hasher with one.
-fn random_key() -> (u64, u64) {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    let draw = || RandomState::new().build_hasher().finish();
-    (draw(), draw())
 }

@@ -62,6 +62,7 @@ impl Supervisor {
 
     /// Puts a prepared policy in force, or reports why the present one stays.
     pub(super) fn conclude(&mut self, attempt: Attempt) {
+        let seen = self.reloader.has_seen(&attempt);
         self.reloader.remember(&attempt);
         let refused = match attempt {
             Attempt::Unchanged => return,
@@ -73,6 +74,11 @@ impl Supervisor {
         };
         self.policy.loads_refused += 1;
         let generation = self.policy.generation;
+        // Watch and request meet on one change, and either may come first: it is told once.
+        if seen && self.policy.refused == refused {
+            tracing::info!(generation, "the same manifests, refused as before");
+            return;
+        }
         match generation {
             0 => tracing::error!("no policy in force, everything is dropped: policy refused"),
             _ => tracing::error!(generation, "policy refused, the one in force stays"),

@@ -18,6 +18,6 @@ pub mod timeout;
 pub mod trail;
 
 pub use flow::{Flow, FlowDirection, FlowState, HopCache};
-pub use table::{FlowRef, FlowTable, InsertError};
+pub use table::{FlowRef, FlowTable, InsertError, Place};
 pub use timeout::Timeouts;
 pub use trail::{TrailId, Trails};

@@ -14,6 +14,7 @@ use std::hash::Hasher;
 use siphasher::sip::SipHasher13;
 
 use super::flow::{Flow, FlowDirection};
+use crate::dataplane::prefetch::prefetch;
 use crate::wire::FlowKey;
 
 /// Refers to a flow of one table, until that flow is removed.
@@ -46,8 +47,11 @@ pub struct TableStatistics {
 
 const BUCKET_ENTRIES: usize = 8;
 const NO_SLOT: u32 = u32::MAX;
-/// Slots one sweep step looks at; bounds the time a batch can lose to expiry.
+/// Slots one sweep step looks at at the most; bounds the time a batch can lose to expiry.
 const SWEEP_SLOTS: usize = 256;
+/// Time in which steps come round the table, as far as that limit lets them. By time and not by
+/// step: a step comes after every batch, and a slot looked at is a line of memory fetched.
+const SWEEP_ROUND_US: u64 = 4_000_000;
 
 /// One cache line of the index. A tag of 0 is an empty entry.
 #[derive(Clone)]
@@ -73,9 +77,10 @@ struct Slot {
     listed: bool,
 }
 
-/// Where a key may be stored, and its tag.
-#[derive(Clone, Copy)]
-struct Place {
+/// Where a key may be stored in one table's index, and its tag: the hash of the key, to look it up
+/// with more than once.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
     buckets: [u32; 2],
     tag: u16,
 }
@@ -91,6 +96,7 @@ pub struct FlowTable {
     newest_unreplied: u32,
     hash_key: (u64, u64),
     sweep_at: usize,
+    swept_us: u64,
     statistics: TableStatistics,
 }
 
@@ -114,6 +120,7 @@ impl FlowTable {
             newest_unreplied: NO_SLOT,
             hash_key,
             sweep_at: 0,
+            swept_us: 0,
             statistics: TableStatistics::default(),
         }
     }
@@ -122,13 +129,45 @@ impl FlowTable {
     /// is removed and not found.
     #[inline]
     pub fn find(&mut self, key: &FlowKey, now_us: u64) -> Option<(FlowRef, FlowDirection)> {
-        let (found, direction) = self.find_any(key)?;
+        self.find_at(self.place(key), key, now_us)
+    }
+
+    /// The same for a key whose place is known.
+    #[inline]
+    pub fn find_at(
+        &mut self,
+        place: Place,
+        key: &FlowKey,
+        now_us: u64,
+    ) -> Option<(FlowRef, FlowDirection)> {
+        let (found, direction) = self.find_any(place, key)?;
         if self.get(found).deadline_us <= now_us {
             self.statistics.expired += 1;
             self.remove(found);
             return None;
         }
         Some((found, direction))
+    }
+
+    /// Starts to fetch the index at a place: the first thing a look-up waits for.
+    #[inline]
+    pub fn fetch_index(&self, place: Place) {
+        for bucket in place.buckets {
+            prefetch(&self.buckets[bucket as usize]);
+        }
+    }
+
+    /// Starts to fetch the flow that probably has this place, once the index is there.
+    #[inline]
+    pub fn fetch_flow(&self, place: Place) {
+        for bucket in place.buckets {
+            let bucket = &self.buckets[bucket as usize];
+            for i in 0..BUCKET_ENTRIES {
+                if bucket.tags[i] == place.tag {
+                    prefetch(&self.slots[(bucket.entries[i] >> 1) as usize]);
+                }
+            }
+        }
     }
 
     /// The flow behind a reference.
@@ -226,7 +265,13 @@ impl FlowTable {
 
     /// Removes expired flows among the next few slots; called once a batch and when idle.
     pub fn sweep(&mut self, now_us: u64) {
-        for _ in 0..SWEEP_SLOTS.min(self.slots.len()) {
+        let since_us = now_us.saturating_sub(self.swept_us).min(SWEEP_ROUND_US);
+        let due = since_us * self.slots.len() as u64 / SWEEP_ROUND_US;
+        if due == 0 {
+            return;
+        }
+        self.swept_us = now_us;
+        for _ in 0..SWEEP_SLOTS.min(due as usize) {
             if self.sweep_at >= self.slots.len() {
                 self.sweep_at = 0;
             }
@@ -255,8 +300,7 @@ impl FlowTable {
     }
 
     #[inline]
-    fn find_any(&self, key: &FlowKey) -> Option<(FlowRef, FlowDirection)> {
-        let place = self.place(key);
+    fn find_any(&self, place: Place, key: &FlowKey) -> Option<(FlowRef, FlowDirection)> {
         for bucket in place.buckets {
             let bucket = &self.buckets[bucket as usize];
             for i in 0..BUCKET_ENTRIES {
@@ -278,8 +322,9 @@ impl FlowTable {
         None
     }
 
+    /// Where a key stands if it is in the table.
     #[inline]
-    fn place(&self, key: &FlowKey) -> Place {
+    pub fn place(&self, key: &FlowKey) -> Place {
         let mut hasher = SipHasher13::new_with_keys(self.hash_key.0, self.hash_key.1);
         let [source_high, source_low] = key.source.halves();
         let [destination_high, destination_low] = key.destination.halves();
@@ -517,6 +562,30 @@ mod tests {
         assert_eq!(table.iter().count(), 1 << 16);
     }
 
+    #[test]
+    fn a_sweep_takes_the_share_of_the_table_that_the_time_is_of_a_round() {
+        let mut table = FlowTable::new(1000, 1000, (1, 2));
+        for number in 0..1000 {
+            table
+                .insert(flow(number, FlowState::Replied, 0, 1), 0)
+                .unwrap();
+        }
+        let mut now_us = 0;
+        let mut sweep = |after_us| {
+            now_us += after_us;
+            let before = table.statistics().flows;
+            table.sweep(now_us);
+            before - table.statistics().flows
+        };
+        assert_eq!(sweep(SWEEP_ROUND_US / 1000 - 1), 0);
+        assert_eq!(sweep(1), 1, "time that was not enough counts the next time");
+        assert_eq!(sweep(SWEEP_ROUND_US / 100), 10);
+        assert_eq!(sweep(SWEEP_ROUND_US), SWEEP_SLOTS as u32);
+    }
+
+    /// Life of a flow in the model.
+    const LIFE_US: u64 = SWEEP_ROUND_US / 2;
+
     #[derive(Debug, Clone)]
     enum Operation {
         Insert(u32, bool),
@@ -535,7 +604,7 @@ mod tests {
             1 => number.clone().prop_map(Operation::Remove),
             1 => number.prop_map(Operation::Answer),
             1 => Just(Operation::Sweep),
-            1 => (1..60u64).prop_map(Operation::Wait),
+            1 => (1..LIFE_US * 2 / 3).prop_map(Operation::Wait),
         ]
     }
 
@@ -556,11 +625,11 @@ mod tests {
                         let expect = match model.get(&n) {
                             Some(&deadline) if deadline > now => Err(InsertError::KeyExists),
                             _ => {
-                                model.insert(n, now + 100);
+                                model.insert(n, now + LIFE_US);
                                 Ok(())
                             }
                         };
-                        let got = table.insert(flow(n, state, now, now + 100), now);
+                        let got = table.insert(flow(n, state, now, now + LIFE_US), now);
                         prop_assert_eq!(got.map(|_| ()), expect);
                     }
                     Operation::Find(n, reply) => {

@@ -28,7 +28,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use super::conntrack::{FlowDirection, FlowRef, FlowTable, Timeouts, Trails};
+use super::conntrack::{FlowDirection, FlowRef, FlowTable, Place, Timeouts, Trails};
 use super::event::Events;
 use super::fragment::{FragmentLimits, FragmentTracker};
 use super::frame::{BATCH_FRAMES_MAX, FrameBuffer};
@@ -201,8 +201,10 @@ impl<F: FrameBuffer> Packet<F> {
     }
 }
 
-/// Keys and decisions of a batch's first packets, side by side.
+/// Places of a batch's packets in the flow table; keys and decisions of its first packets. Side by
+/// side.
 struct Scratch {
+    places: Vec<Option<Place>>,
     packets: Vec<usize>,
     keys: Vec<FlowKey>,
     matches: Vec<Option<RuleIndex>>,
@@ -250,6 +252,7 @@ impl<F: FrameBuffer> Pipeline<F> {
             events,
             handoff,
             scratch: Scratch {
+                places: Vec::with_capacity(BATCH_FRAMES_MAX),
                 packets: Vec::with_capacity(BATCH_FRAMES_MAX),
                 keys: Vec::with_capacity(BATCH_FRAMES_MAX),
                 matches: Vec::with_capacity(BATCH_FRAMES_MAX),
@@ -276,8 +279,12 @@ impl<F: FrameBuffer> Pipeline<F> {
         for packet in batch.iter_mut() {
             self.parse(now_us, snapshot, packet);
         }
-        for packet in batch.iter_mut().filter(|packet| packet.verdict.is_none()) {
-            self.track(now_us, snapshot, packet);
+        self.look_ahead(batch);
+        for (position, packet) in batch.iter_mut().enumerate() {
+            if packet.verdict.is_none() {
+                let place = self.scratch.places[position];
+                self.track(now_us, snapshot, packet, place);
+            }
         }
         self.classify(snapshot, batch);
         self.admit(now_us, snapshot, batch);

@@ -2,7 +2,7 @@
 
 use super::{Next, Packet, PacketState, Pipeline};
 use crate::dataplane::conntrack::tcp::{SegmentKind, TcpState, Transition};
-use crate::dataplane::conntrack::{FlowDirection, FlowRef, FlowState};
+use crate::dataplane::conntrack::{FlowDirection, FlowRef, FlowState, Place};
 use crate::dataplane::frame::FrameBuffer;
 use crate::dataplane::reply::ErrorKind;
 use crate::dataplane::route::RouteTarget;
@@ -12,7 +12,33 @@ use crate::wire::parse::{self, PacketView, TcpFlags};
 use crate::wire::{FlowKey, protocol};
 
 impl<F: FrameBuffer> Pipeline<F> {
-    pub(super) fn track(&mut self, now_us: u64, snapshot: &Snapshot, packet: &mut Packet<F>) {
+    /// Fetches what [`Pipeline::track`] will read, for the whole batch at once: a look-up waits for
+    /// the index and then for the flow, and with many flows neither is in the cache.
+    pub(super) fn look_ahead(&mut self, batch: &[Packet<F>]) {
+        let places = &mut self.scratch.places;
+        places.clear();
+        places.extend(batch.iter().map(|packet| {
+            let view = packet.view.as_ref()?;
+            // A fragment's key may be another's, an error's is inside it.
+            let own_key = view.fragment.is_none() && !view.is_icmp_error();
+            (packet.verdict.is_none() && own_key).then(|| self.flows.place(&view.key))
+        }));
+        for place in places.iter().flatten() {
+            self.flows.fetch_index(*place);
+        }
+        for place in places.iter().flatten() {
+            self.flows.fetch_flow(*place);
+        }
+    }
+
+    /// `place` is that of the packet's own key, where it is judged by it.
+    pub(super) fn track(
+        &mut self,
+        now_us: u64,
+        snapshot: &Snapshot,
+        packet: &mut Packet<F>,
+        place: Option<Place>,
+    ) {
         let Some(view) = packet.view else {
             debug_assert!(false, "an undecided packet has been parsed");
             return packet.drop_for(DropReason::MalformedHeader);
@@ -24,7 +50,8 @@ impl<F: FrameBuffer> Pipeline<F> {
             return;
         };
         packet.trace.key = Some(key);
-        match self.flows.find(&key, now_us) {
+        let place = place.unwrap_or_else(|| self.flows.place(&key));
+        match self.flows.find_at(place, &key, now_us) {
             Some((flow, direction)) => {
                 self.track_known(now_us, snapshot, packet, &view, flow, direction);
             }

@@ -320,6 +320,24 @@ pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     own(unsafe { sys::bpf_obj_get(path.as_ptr()) })
 }
 
+/// Instructions the verifier walked through to accept a program; `None` where the kernel does not
+/// tell (before Linux 5.16).
+#[cfg(test)]
+pub fn verified_instructions(program: BorrowedFd<'_>) -> io::Result<Option<u32>> {
+    /// `struct bpf_prog_info` goes on behind what this libbpf knows of it.
+    #[derive(Clone, Copy, Default)]
+    #[repr(C)]
+    struct Longer {
+        known: sys::bpf_prog_info,
+        recursion_misses: u64,
+        verified_instructions: u32,
+        attach_btf_object_id: u32,
+    }
+    let mut info = Longer::default();
+    object_info(program, &mut info)?;
+    Ok(Some(info.verified_instructions).filter(|count| *count > 0))
+}
+
 /// Runs a program on one frame, as if it had arrived on the loopback interface: its verdict.
 #[cfg(test)]
 pub fn test_run(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<u32> {

@@ -230,7 +230,7 @@ fn encode_rule(rule: &ManagementRule) -> [u8; RULE_BYTES] {
     let mut bytes = [0; RULE_BYTES];
     let source = rule.source.trunc();
     bytes[0] = if source.addr().is_ipv4() { 4 } else { 6 };
-    bytes[1] = u8::from(rule.protocol.is_none());
+    bytes[1] = if rule.protocol.is_none() { 0 } else { 0xff };
     bytes[2] = rule.protocol.unwrap_or(0);
     bytes[4..6].copy_from_slice(&rule.ports.start().to_ne_bytes());
     bytes[6..8].copy_from_slice(&rule.ports.end().to_ne_bytes());
@@ -287,7 +287,7 @@ mod tests {
             ports: 22..=23,
         };
         let bytes = encode_rule(&rule);
-        assert_eq!(bytes[..4], [4, 0, 6, 0]);
+        assert_eq!(bytes[..4], [4, 0xff, 6, 0]);
         assert_eq!(
             bytes[4..8],
             [22u16.to_ne_bytes(), 23u16.to_ne_bytes()].concat()
@@ -297,7 +297,7 @@ mod tests {
         assert_eq!(bytes[28..], [0; 12]);
         let any = ManagementRule::everything_from("2001:db8::/32".parse().unwrap());
         let bytes = encode_rule(&any);
-        assert_eq!((bytes[0], bytes[1]), (6, 1));
+        assert_eq!((bytes[0], bytes[1]), (6, 0));
         assert_eq!(bytes[24..28], [255; 4]);
     }
 

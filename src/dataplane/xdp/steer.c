@@ -23,6 +23,11 @@ static socket_lookup_function *const lookup_tcp = (void *)BPF_FUNC_skc_lookup_tc
 static socket_lookup_function *const lookup_udp = (void *)BPF_FUNC_sk_lookup_udp;
 static release_function *const release = (void *)BPF_FUNC_sk_release;
 
+// What is read from memory after this is read anew, and no result of a comparison is carried over
+// it: however a packet got there, it looks the same to the verifier, which walks on from here once
+// instead of once for each way. A restart waits for the verifier.
+#define WAYS_MEET() __asm__ volatile("" ::: "memory")
+
 #define to_network16(value) __builtin_bswap16(value)
 #define to_host16(value) __builtin_bswap16(value)
 
@@ -56,7 +61,7 @@ struct port_config {
 
 struct management_rule {
     __u8 family; // 4 or 6
-    __u8 any_protocol;
+    __u8 protocol_mask; // 0 for any protocol, else all ones
     __u8 protocol;
     __u8 unused;
     __u16 port_first;
@@ -198,6 +203,7 @@ struct packet {
     __be16 source_port_wire;
     __be16 destination_port_wire;
     __u16 port; // destination port, or type of ICMP
+    __u32 port_mask; // OUT_OF_RANGE, or 0 where rules' ports do not count
     __u32 upper_offset; // of the transport header, from the start of the frame
     __be32 source[4];
     __be32 destination[4];
@@ -229,20 +235,24 @@ INLINE int has_ports(__u8 protocol)
            protocol == DCCP;
 }
 
-// All conditions at once, without branches: fewer ways for the verifier to follow.
-INLINE int rule_matches(const struct management_rule *rule, const struct packet *packet,
-                        int any_port)
+// Set in the difference of two ports when it is negative.
+#define OUT_OF_RANGE 0x10000u
+
+// 0 when the rule matches. All conditions at once, by arithmetic: a comparison is a branch, and with
+// one for each condition the verifier walked through 80,000 instructions instead of 6,500.
+INLINE __u32 rule_differs(const struct management_rule *rule, const struct packet *packet)
 {
+    __u32 port = packet->port;
     __u32 differs = rule->family ^ packet->family;
 
-    differs |= !rule->any_protocol & (rule->protocol != packet->protocol);
+    differs |= rule->protocol_mask & (rule->protocol ^ packet->protocol);
     for (int word = 0; word < 4; word++)
         differs |= (packet->source[word] & rule->mask[word]) ^ rule->address[word];
-    differs |= !any_port & ((packet->port < rule->port_first) | (packet->port > rule->port_last));
-    return !differs;
+    differs |= packet->port_mask & ((port - rule->port_first) | (rule->port_last - port));
+    return differs;
 }
 
-INLINE int on_management_list(const struct packet *packet, __u32 flags)
+INLINE int on_management_list(struct packet *packet, __u32 flags)
 {
     __u32 key = flags & SECOND_LIST ? 1 : 0;
     const struct management_list *list = map_lookup(&management, &key);
@@ -250,12 +260,15 @@ INLINE int on_management_list(const struct packet *packet, __u32 flags)
     // nothing.
     int any_port = packet->later_fragment || (!has_ports(packet->protocol) &&
                    packet->protocol != ICMP && packet->protocol != ICMPV6);
+
+    packet->port_mask = any_port ? 0 : OUT_OF_RANGE;
+    WAYS_MEET();
     if (!list)
         return 0;
     for (__u32 i = 0; i < MANAGEMENT_RULES_MAX; i++) {
         if (i >= list->rules)
             return 0;
-        if (rule_matches(&list->rule[i], packet, any_port))
+        if (!rule_differs(&list->rule[i], packet))
             return 1;
     }
     return 0;
@@ -330,13 +343,15 @@ INLINE int dhcpv6_answer(const struct packet *packet)
            packet->port == DHCPV6_CLIENT_PORT;
 }
 
-// Judges a packet for the box itself.
-INLINE int judge(struct xdp_md *context, const struct packet *packet,
-                 const struct port_config *config)
+INLINE int first_of_tcp_or_udp(const struct packet *packet)
 {
-    __u8 protocol = packet->protocol;
+    return (packet->protocol == TCP || packet->protocol == UDP) && !packet->later_fragment;
+}
+
+// Judges a packet for the box itself.
+INLINE int judge(struct xdp_md *context, struct packet *packet, const struct port_config *config)
+{
     __u32 flags = config->flags;
-    int first_of_tcp_or_udp = (protocol == TCP || protocol == UDP) && !packet->later_fragment;
 
     if (neighbour_discovery(packet)) {
         // RFC 4861 sections 6.1 and 7.1: hop limit 255 proves the sender is on the link;
@@ -347,19 +362,21 @@ INLINE int judge(struct xdp_md *context, const struct packet *packet,
     }
     if (multicast_listener(packet))
         return counted(PASSED_MULTICAST_LISTENER, XDP_PASS);
-    if (flags & DATA_PLANE_PORTS && first_of_tcp_or_udp && !packet->multicast &&
+    if (flags & DATA_PLANE_PORTS && first_of_tcp_or_udp(packet) && !packet->multicast &&
         config->data_plane_ports_first <= packet->port &&
         packet->port <= config->data_plane_ports_last)
         return to_data_plane(context);
     if (flags & DHCP_CLIENT && dhcpv6_answer(packet))
         return counted(PASSED_DHCP, XDP_PASS);
+    WAYS_MEET();
     if (on_management_list(packet, flags))
         return counted(PASSED_MANAGEMENT, XDP_PASS);
+    WAYS_MEET();
     if (packet->multicast)
         return counted(DROPPED_MULTICAST, XDP_DROP);
     if (icmp_answer(packet))
         return counted(PASSED_ICMP, XDP_PASS);
-    if (first_of_tcp_or_udp && answers_the_box(context, packet))
+    if (first_of_tcp_or_udp(packet) && answers_the_box(context, packet))
         return counted(PASSED_ANSWER, XDP_PASS);
     return counted(DROPPED_MANAGEMENT, XDP_DROP);
 }

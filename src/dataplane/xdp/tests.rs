@@ -170,7 +170,8 @@ fn upper() -> impl Strategy<Value = Build> {
     };
     let ports = prop_oneof![9 => (port(), port()), 1 => Just((67, 68)), 1 => Just((547, 546))];
     let protocol = mostly(&[1, 6, 6, 6, 17, 17, 17, 58, 58, 58, 89, 132, 50, 59]);
-    let icmp = prop_oneof![0u8..=15, 127u8..=145, any::<u8>()];
+    // Neighbour discovery on its own: in the range around it, it now and then never came up.
+    let icmp = prop_oneof![0u8..=15, 127u8..=145, 133u8..=137, any::<u8>()];
     let hop_limit = mostly(&[255u8, 255, 1, 64]);
     let parts = (protocol, ports, icmp, hop_limit);
     parts.prop_map(
@@ -255,6 +256,18 @@ fn the_program_judges_as_the_model_does() {
         never.collect::<Vec<_>>(),
         impossible.iter().collect::<Vec<_>>()
     );
+}
+
+/// A restart waits for the verifier. It once walked through 80 thousand instructions here.
+#[test]
+fn the_verifier_is_soon_done() {
+    let Some(program) = Program::load(&request()) else {
+        return;
+    };
+    let walked = bpf::verified_instructions(program.program.as_fd()).expect("its description");
+    if let Some(walked) = walked {
+        assert!((1_000..10_000).contains(&walked), "{walked} instructions");
+    }
 }
 
 /// Runs `work` in a network namespace of its own, whose loopback interface is up.

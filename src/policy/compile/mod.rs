@@ -5,13 +5,14 @@
 
 mod network_policy;
 mod security_group;
+mod tiers;
 
 pub use network_policy::{ISOLATION_ANNOTATION, isolation_annotation};
 
 use super::inventory::{Inventory, PodIndex};
 use super::selection::{Addresses, Selections};
 use super::stage::{StageKind, StageRules};
-use super::{Compatibility, Direction, Origin, Policies, Ports};
+use super::{Compatibility, Direction, Names, Origin, Policies, Ports};
 use crate::classifier::{
     AddressMatch, AddressSet, OriginId, PortRange, ProtocolMatch, Rule, RuleId, RuleSet,
     RuleVerdict,
@@ -29,6 +30,7 @@ pub fn compile<'c>(
     ports: &'c Ports,
     selections: &'c Selections<'c>,
     policies: &'c Policies,
+    names: &'c Names,
     compatibility: &'c Compatibility,
 ) -> (Vec<StageRules>, Vec<Origin>) {
     let mut compiler = Compiler {
@@ -37,6 +39,7 @@ pub fn compile<'c>(
         selections,
         compatibility,
         policies,
+        names,
         origins: Vec::new(),
     };
     let mut stages = Vec::new();
@@ -55,6 +58,13 @@ pub fn compile<'c>(
                 security_group::compile(&mut compiler, &mut stage);
                 false
             }
+            StageKind::AdminEgress
+            | StageKind::AdminIngress
+            | StageKind::BaselineEgress
+            | StageKind::BaselineIngress => {
+                tiers::compile(&mut compiler, &mut stage);
+                false
+            }
             _ => false,
         };
         if always || !stage.rules.rules().is_empty() {
@@ -71,6 +81,7 @@ struct Compiler<'c> {
     selections: &'c Selections<'c>,
     compatibility: &'c Compatibility,
     policies: &'c Policies,
+    names: &'c Names,
     origins: Vec<Origin>,
 }
 

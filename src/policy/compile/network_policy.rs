@@ -67,8 +67,9 @@ impl<'c> Compiler<'c> {
         isolated: BTreeMap<&'c str, BTreeSet<PodIndex>>,
     ) {
         self.own_node_rules(stage, isolated.values().flatten());
-        if !isolated.is_empty() && self.compatibility.icmp == Icmp::Always {
-            self.icmp_rules(stage);
+        if self.compatibility.icmp == Icmp::Always {
+            let pods: Vec<_> = isolated.values().flatten().copied().collect();
+            self.icmp_rules(stage, &pods);
         }
         for (policy, subjects) in policies {
             if isolated.contains_key(&*policy.namespace) {
@@ -155,13 +156,18 @@ impl<'c> Compiler<'c> {
         }
     }
 
-    /// `icmp=always`: ICMP over IPv4 and ICMPv6 over IPv6, whoever is isolated.
-    fn icmp_rules(&mut self, stage: &mut StageRules) {
+    /// `icmp=always`: ICMP over IPv4 and ICMPv6 over IPv6, for the pods that are isolated; of others
+    /// this step has no opinion, and the next tier may have one.
+    fn icmp_rules(&mut self, stage: &mut StageRules, pods: &[PodIndex]) {
+        if pods.is_empty() {
+            return;
+        }
+        let addresses = self.selections.addresses(pods);
         let origin = self.implicit("NetworkPolicy/*/*#icmp".to_owned());
         for (family, number) in [(Family::V4, protocol::ICMP), (Family::V6, protocol::ICMPV6)] {
-            let everyone = vec![(family, Address::ZERO, family.last_address())];
+            let of_family = addresses.iter().filter(|(one, _)| *one == family);
             let id = protocol::name(number);
-            let subject = intern(stage, everyone);
+            let subject = intern(stage, singles(&of_family.copied().collect()));
             let draft = Draft {
                 id: rule_id(&["*", "*", name_of(stage.direction()), "icmp", &id]),
                 priority: priority::ICMP,
@@ -260,7 +266,7 @@ impl<'c> Compiler<'c> {
 
     /// The numbers a port name has, each with the addresses of the pods that give it this number,
     /// among these pods (or all), and within these addresses (or anywhere).
-    fn numbers(
+    pub(super) fn numbers(
         &self,
         protocol: u8,
         name: &str,

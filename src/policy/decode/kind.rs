@@ -1,5 +1,6 @@
 //! Which kinds are read, which others there are, and which are misspelt.
 
+use super::super::tiers::TierKind;
 use super::{Severity, nearest};
 
 /// Every kind of `networking.k8s.io/v1`: any other is misspelt, and a misspelt policy must not be
@@ -69,10 +70,11 @@ pub enum Kind {
     SecurityGroup,
     Vip,
     Subnet,
+    Tier(TierKind),
 }
 
 impl Kind {
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Pod,
         Kind::Namespace,
         Kind::Node,
@@ -81,6 +83,9 @@ impl Kind {
         Kind::SecurityGroup,
         Kind::Vip,
         Kind::Subnet,
+        Kind::Tier(TierKind::Admin),
+        Kind::Tier(TierKind::Baseline),
+        Kind::Tier(TierKind::Cluster),
     ];
 
     pub fn name(self) -> &'static str {
@@ -93,6 +98,7 @@ impl Kind {
             Kind::SecurityGroup => "SecurityGroup",
             Kind::Vip => "Vip",
             Kind::Subnet => "Subnet",
+            Kind::Tier(kind) => kind.name(),
         }
     }
 
@@ -100,6 +106,8 @@ impl Kind {
         match self {
             Kind::NetworkPolicy => &["networking.k8s.io/v1", "extensions/v1beta1"],
             Kind::SecurityGroup | Kind::Vip | Kind::Subnet => &["kubeovn.io/v1"],
+            Kind::Tier(TierKind::Cluster) => &["policy.networking.k8s.io/v1alpha2"],
+            Kind::Tier(_) => &["policy.networking.k8s.io/v1alpha1"],
             _ => &["v1"],
         }
     }
@@ -107,14 +115,22 @@ impl Kind {
     pub fn is_namespaced(self) -> bool {
         !matches!(
             self,
-            Kind::Namespace | Kind::Node | Kind::SecurityGroup | Kind::Vip | Kind::Subnet
+            Kind::Namespace
+                | Kind::Node
+                | Kind::Tier(_)
+                | Kind::SecurityGroup
+                | Kind::Vip
+                | Kind::Subnet
         )
     }
 
     /// Is it a policy, of which every field matters and every unknown one is reported by its own
     /// decoder?
     pub fn is_policy(self) -> bool {
-        matches!(self, Kind::NetworkPolicy | Kind::SecurityGroup)
+        matches!(
+            self,
+            Kind::NetworkPolicy | Kind::SecurityGroup | Kind::Tier(_)
+        )
     }
 
     /// An unknown field of a policy opens or closes something, and so does a misspelt one that

@@ -5,7 +5,7 @@ use super::super::finding::id;
 use super::super::inventory::Labels;
 use super::kind::{Kind, NETWORKING_KINDS, is_misspelt_kind, may_own_same_kind};
 use super::{Objects, Path, Reader, Severity};
-use super::{core, known, kube_ovn, network_policy, security_group, service, words};
+use super::{core, known, kube_ovn, network_policy, security_group, service, tiers, words};
 
 /// Namespace of a namespaced object that does not name one.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -125,6 +125,10 @@ fn decode_kind(
         Kind::Subnet => {
             let subnet = kube_ovn::subnet(reader, fields, metadata);
             keep(reader, mark, &mut objects.subnets, subnet);
+        }
+        Kind::Tier(kind) => {
+            let policy = tiers::decode(reader, kind, fields, metadata);
+            keep(reader, mark, &mut objects.policies.tiers, policy);
         }
     }
 }

@@ -10,9 +10,12 @@ mod known;
 mod kube_ovn;
 mod meta;
 mod network_policy;
+mod schema;
 mod security_group;
 mod selector;
 mod service;
+mod tier_ports;
+mod tiers;
 pub mod words;
 
 use std::fmt::Display;

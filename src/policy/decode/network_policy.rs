@@ -450,24 +450,33 @@ fn exceptions<'n>(reader: &mut Reader, items: &'n [Node], path: &Path) -> Vec<Ex
 /// A CIDR without its host bits, which are warned of.
 fn block(reader: &mut Reader, position: Position, path: &Path, text: &str) -> Option<IpNet> {
     match words::cidr(text) {
-        Ok(written) => {
-            let block = written.trunc();
-            if written.addr() != block.addr() {
-                let single = IpNet::from(written.addr());
-                let message = format!(
-                    "CIDR value {} is ambiguous in this context (should be \"{block}\" or \
-                     \"{single}\"?); it is read as \"{block}\"",
-                    words::quote(text)
-                );
-                reader.warn(id::CIDR_HOST_BITS, position, path, message);
-            }
-            Some(block)
-        }
+        Ok(written) => Some(masked(reader, position, path, text, written)),
         Err(problem) => {
             reader.invalid_text(position, path, text, problem);
             None
         }
     }
+}
+
+/// A block without its host bits, which are warned of.
+pub(super) fn masked(
+    reader: &mut Reader,
+    position: Position,
+    path: &Path,
+    text: &str,
+    written: IpNet,
+) -> IpNet {
+    let block = written.trunc();
+    if written.addr() != block.addr() {
+        let single = IpNet::from(written.addr());
+        let message = format!(
+            "CIDR value {} is ambiguous in this context (should be \"{block}\" or \
+             \"{single}\"?); it is read as \"{block}\"",
+            words::quote(text)
+        );
+        reader.warn(id::CIDR_HOST_BITS, position, path, message);
+    }
+    block
 }
 
 fn field_of(direction: Direction) -> &'static str {

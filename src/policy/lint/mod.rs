@@ -5,16 +5,18 @@
 mod kube_ovn;
 mod network_policy;
 mod security_group;
+mod tiers;
 
 use super::inventory::Inventory;
 use super::selection::Selections;
-use super::{Compatibility, Finding, Policies, PolicySet, Subnet};
+use super::{Compatibility, Finding, Names, Policies, PolicySet, Subnet};
 
 /// Warnings about policies that load.
 pub fn lint(
     inventory: &Inventory,
     selections: &Selections,
     policies: &Policies,
+    names: &Names,
     compatibility: &Compatibility,
     findings: &mut Vec<Finding>,
 ) {
@@ -26,6 +28,7 @@ pub fn lint(
         compatibility,
         findings,
     );
+    tiers::lint(inventory, selections, &policies.tiers, names, findings);
 }
 
 /// Warnings about a set that is complete: those for which its compiled rules are asked.

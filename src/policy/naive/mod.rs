@@ -6,8 +6,10 @@
 
 mod network_policy;
 mod security_group;
+mod tiers;
 
 use super::compatibility::Combination;
+use super::tiers::Tier;
 use super::{Direction, PolicyKey, PolicySet};
 use crate::classifier::RuleVerdict;
 use crate::wire::{Family, FlowKey};
@@ -41,15 +43,27 @@ pub fn evaluate(set: &PolicySet, packet: impl Into<PolicyKey>) -> Decision {
     }
 }
 
-/// What stands before the destination: its security groups, then the tiers. Where Kube-OVN decides,
-/// groups that have an opinion are the last to be asked.
+/// What stands before the destination: the administrator, its security groups, the other tiers.
+///
+/// Both must allow. Where Kube-OVN decides, what the administrator accepts is not asked of the
+/// groups, and what groups have an opinion of is asked of nobody else.
 fn ingress(set: &PolicySet, packet: &PolicyKey) -> Option<(&'static str, Direction)> {
-    let groups = security_group::opinion(set, packet, Direction::Ingress);
-    let alone = set.compatibility.sg_np_combine == Combination::KubeOvn;
-    match groups {
-        Some(RuleVerdict::Deny) => Some(("SG", Direction::Ingress)),
-        Some(_) if alone => None,
-        _ => np_stack(set, packet, Direction::Ingress),
+    let direction = Direction::Ingress;
+    let kube_ovn = set.compatibility.sg_np_combine == Combination::KubeOvn;
+    let admin = admin(set, packet, direction);
+    match admin {
+        tiers::Opinion::Deny => return Some(("Admin", direction)),
+        tiers::Opinion::Accept if kube_ovn => return None,
+        _ => {}
+    }
+    match security_group::opinion(set, packet, direction) {
+        Some(RuleVerdict::Deny) => return Some(("SG", direction)),
+        Some(_) if kube_ovn => return None,
+        _ => {}
+    }
+    match admin {
+        tiers::Opinion::Accept => None,
+        _ => below_admin(set, packet, direction),
     }
 }
 
@@ -68,10 +82,40 @@ fn np_stack(
     packet: &PolicyKey,
     direction: Direction,
 ) -> Option<(&'static str, Direction)> {
+    match admin(set, packet, direction) {
+        tiers::Opinion::Accept => None,
+        tiers::Opinion::Deny => Some(("Admin", direction)),
+        tiers::Opinion::None => below_admin(set, packet, direction),
+    }
+}
+
+/// Is it a pod talking to its own address, and not on the way round by a Service, where the
+/// administrator's tiers are asked all the same?
+fn is_own_directly(packet: &PolicyKey) -> bool {
+    packet.key.source == packet.key.destination && packet.key == packet.original
+}
+
+fn admin(set: &PolicySet, packet: &PolicyKey, direction: Direction) -> tiers::Opinion {
+    match is_own_directly(packet) {
+        true => tiers::Opinion::None,
+        false => tiers::opinion(set, &packet.key, direction, Tier::Admin),
+    }
+}
+
+fn below_admin(
+    set: &PolicySet,
+    packet: &PolicyKey,
+    direction: Direction,
+) -> Option<(&'static str, Direction)> {
     let key = &packet.key;
     let own_address = key.source == key.destination;
     if !own_address && let Some(verdict) = network_policy::opinion(set, key, direction) {
         return (verdict == RuleVerdict::Deny).then_some(("NP", direction));
+    }
+    if !is_own_directly(packet)
+        && let tiers::Opinion::Deny = tiers::opinion(set, key, direction, Tier::Baseline)
+    {
+        return Some(("Baseline", direction));
     }
     None
 }

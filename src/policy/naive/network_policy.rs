@@ -100,7 +100,7 @@ fn selects(policy: &NetworkPolicy, pod: &Pod) -> bool {
 
 /// The pod of an address. Finished pods have given theirs back, and pods on the host's network have
 /// none of their own.
-fn pod_at(set: &PolicySet, address: IpAddr) -> Option<&Pod> {
+pub(super) fn pod_at(set: &PolicySet, address: IpAddr) -> Option<&Pod> {
     set.inventory
         .pods()
         .iter()
@@ -163,7 +163,7 @@ fn port_fits(set: &PolicySet, rule: &PolicyRule, key: &FlowKey, destination: IpA
     rule.ports.is_empty() || rule.ports.iter().any(fits)
 }
 
-fn selector_fits(selector: &LabelSelector, labels: &Labels) -> bool {
+pub(super) fn selector_fits(selector: &LabelSelector, labels: &Labels) -> bool {
     for (key, wanted) in &selector.match_labels {
         match labels.get(key) {
             Some(found) if found == wanted => {}

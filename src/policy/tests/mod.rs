@@ -6,6 +6,8 @@ mod loading;
 mod property;
 mod scale;
 mod security_group;
+mod tier_schema;
+mod tiers;
 mod upstream;
 mod validation;
 mod worked;

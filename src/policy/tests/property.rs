@@ -13,6 +13,9 @@ use crate::policy::document::Position;
 use crate::policy::inventory::{ContainerPort, Labels, Namespace, Node, Source};
 use crate::policy::network_policy::{Peer, PeerKind, PolicyPort, PolicyRule, PortMatch};
 use crate::policy::selector::{Operator, Requirement};
+use crate::policy::tiers::{
+    Action, PodScope, Tier, TierKind, TierPeer, TierPeerKind, TierPort, TierRule,
+};
 
 mod groups;
 
@@ -243,6 +246,82 @@ fn network_policy(choices: &mut Choices, number: usize) -> NetworkPolicy {
     }
 }
 
+fn scope(choices: &mut Choices) -> PodScope {
+    PodScope {
+        namespaces: selector(choices),
+        pods: selector(choices),
+    }
+}
+
+fn tier_rule(choices: &mut Choices) -> TierRule {
+    let position = source().position;
+    let peer = |choices: &mut Choices| {
+        let names = ["*.a.example", "b.a.example"].map(str::to_owned);
+        let kind = match choices.below(8) {
+            0..3 => TierPeerKind::Pods(scope(choices)),
+            3..5 => TierPeerKind::Networks(choices.list(2, |choices| match block(choices) {
+                PeerKind::IpBlock { cidr, .. } => cidr,
+                PeerKind::Pods { .. } => unreachable!("a block is a block"),
+            })),
+            5 => TierPeerKind::Nodes(selector(choices)),
+            6 => TierPeerKind::DomainNames(vec![choices.pick(&names)]),
+            _ => match choices.one_in(4) {
+                true => TierPeerKind::Unknown("newer".to_owned()),
+                false => TierPeerKind::Pods(PodScope::default()),
+            },
+        };
+        TierPeer { position, kind }
+    };
+    let port = |choices: &mut Choices| match choices.below(3) {
+        0 => TierPort::Named(choices.pick(&PORT_NAMES).to_owned()),
+        _ => {
+            let (one, other) = (choices.pick(&PORTS), choices.pick(&PORTS));
+            TierPort::Range {
+                protocol: choices.pick(&PROTOCOLS),
+                first: one.min(other),
+                last: one.max(other),
+            }
+        }
+    };
+    TierRule {
+        position,
+        name: String::new(),
+        action: choices.pick(&[Action::Accept, Action::Deny, Action::Pass]),
+        peers: choices.list(2, peer),
+        ports: choices.list(2, port),
+    }
+}
+
+fn tier_policy(choices: &mut Choices, number: usize) -> TierPolicy {
+    let kind = choices.pick(&[TierKind::Cluster, TierKind::Admin, TierKind::Baseline]);
+    TierPolicy {
+        kind,
+        name: format!("policy{number}"),
+        tier: match kind {
+            TierKind::Cluster => choices.pick(&[Tier::Admin, Tier::Baseline]),
+            TierKind::Admin => Tier::Admin,
+            TierKind::Baseline => Tier::Baseline,
+        },
+        priority: choices.below(3) as u16,
+        subject: scope(choices),
+        ingress: choices.list(3, tier_rule),
+        egress: choices.list(3, tier_rule),
+        source: source(),
+    }
+}
+
+/// What the names of the generated rules stand for.
+fn names() -> Names {
+    let mut names = Names::default();
+    names.add("a.example", [address(Family::V4, 3)]);
+    names.add("b.a.example", [address(Family::V4, 64)]);
+    names.add(
+        "c.b.a.example",
+        [77, 64].map(|number| address(Family::V6, number)),
+    );
+    names
+}
+
 fn objects(choices: &mut Choices) -> Objects {
     let mut objects = Objects::default();
     for name in NAMESPACES.iter().take(choices.below(4)) {
@@ -262,7 +341,7 @@ fn objects(choices: &mut Choices) -> Objects {
     for name in NODES.iter().take(choices.below(3)) {
         objects.nodes.push(Node {
             name: (*name).to_owned(),
-            labels: Labels::new(),
+            labels: labels(choices),
             addresses: choices.list(2, |choices| {
                 let family = choices.pick(&[Family::V4, Family::V6]);
                 address(family, 20 + choices.below(4) as u8)
@@ -276,6 +355,11 @@ fn objects(choices: &mut Choices) -> Objects {
     objects.policies.network_policies = (0..choices.below(5))
         .map(|number| network_policy(choices, number))
         .collect();
+    let mut tiers: Vec<_> = (0..choices.below(4))
+        .map(|number| tier_policy(choices, number))
+        .collect();
+    tiers.sort_by(|one, other| one.precedence().cmp(&other.precedence()));
+    objects.policies.tiers = tiers;
     groups::add(choices, &mut objects);
     objects
 }
@@ -371,19 +455,23 @@ proptest! {
 
     #[test]
     fn compiled_rules_decide_as_the_naive_twin(
-        world in prop::collection::vec(any::<u8>(), 0..700),
+        world in prop::collection::vec(any::<u8>(), 0..900),
         packets in prop::collection::vec(any::<u8>(), 2000..3000),
     ) {
         let mut choices = Choices { bytes: world.iter() };
         let switches = switches(&mut choices);
         let objects = objects(&mut choices);
         let mut findings = Vec::new();
-        let set = crate::policy::load::assemble(objects, &switches, &mut findings);
+        let set = crate::policy::load::assemble(objects, &switches, names(), &mut findings);
         let mut choices = Choices { bytes: packets.iter() };
         let edges = [Family::V4, Family::V6].map(|family| (family, edges(&set, family)));
         while choices.bytes.len() > 0 {
             let (family, edges) = &edges[choices.below(2)];
             let key = packet(&mut choices, *family, edges);
+            let mut key = PolicyKey::from(key);
+            if choices.one_in(8) {
+                key.original.destination = Address::from_ip(address(*family, 99)).1;
+            }
             let evaluation = set.evaluate(key);
             let denied_by = evaluation.denial().map(|step| (step.family(), step.direction()));
             let naive = naive::evaluate(&set, key);

@@ -72,12 +72,22 @@ impl Area {
         self.memory.get_ptr().cast()
     }
 
+    /// Has the kernel put every page in place, which the registration with a socket would do later.
+    /// A refusal (before Linux 5.14) leaves it to that.
+    pub fn populate(&self) {
+        // SAFETY: the whole mapping made by `map`; its contents stay as they are.
+        unsafe { libc::madvise(self.base().cast(), self.bytes(), libc::MADV_POPULATE_WRITE) };
+    }
+
     /// Gives the memory back to the system, though not the addresses: for the end of a worker.
     pub fn discard(&self) {
-        let bytes = self.frames as usize * self.frame_size_bytes as usize;
         // SAFETY: the whole mapping made by `map`. Its contents become zeros; what frames may still
         // point to stays mapped.
-        unsafe { libc::madvise(self.base().cast(), bytes, libc::MADV_DONTNEED) };
+        unsafe { libc::madvise(self.base().cast(), self.bytes(), libc::MADV_DONTNEED) };
+    }
+
+    fn bytes(&self) -> usize {
+        self.frames as usize * self.frame_size_bytes as usize
     }
 }
 

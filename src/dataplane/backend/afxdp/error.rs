@@ -67,6 +67,20 @@ pub enum AfXdpError {
         /// What there is.
         queues: u32,
     },
+    /// Not a queue for every worker.
+    #[error(
+        "interface {interface}: {queues} receive queues to bind for {workers} workers; every \
+         worker needs one of its own at every port to send by: configure fewer cores, or more \
+         queues (ethtool -L {interface} combined {workers})"
+    )]
+    TooFewQueues {
+        /// Its name.
+        interface: String,
+        /// Queues that are to be bound.
+        queues: usize,
+        /// Workers.
+        workers: usize,
+    },
     /// More queues than a worker can have.
     #[error("{found} queues for one worker; {WORKER_QUEUES_MAX} at the most")]
     TooManyQueues {

@@ -9,6 +9,7 @@ mod ring;
 mod socket;
 mod waiting;
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -130,8 +131,8 @@ impl AfXdpIo {
         io
     }
 
-    /// Sleeps until a frame arrives or the time is up.
-    pub fn wait_for(&mut self, timeout: Duration) {
+    /// Sleeps until a frame arrives, `bell` is readable or the time is up.
+    pub fn wait_for(&mut self, timeout: Duration, bell: Option<BorrowedFd<'_>>) {
         // What the kernel would not take at once is offered again soon.
         let unsent = self.queues.iter().any(Queue::has_unsent);
         let timeout = if unsent {
@@ -139,7 +140,7 @@ impl AfXdpIo {
         } else {
             timeout
         };
-        for slot in self.waiting.wait(timeout) {
+        for slot in self.waiting.wait(timeout, bell) {
             // An error on the socket itself: its interface was deleted.
             self.queues[slot].set_gone();
         }
@@ -230,8 +231,8 @@ impl FrameIo for AfXdpIo {
         debug_assert!(self.balance().is_even(), "{:?}", self.balance());
     }
 
-    fn wait(&mut self, timeout_ms: u32) {
-        self.wait_for(Duration::from_millis(timeout_ms.into()));
+    fn wait(&mut self, timeout_ms: u32, bell: Option<BorrowedFd<'_>>) {
+        self.wait_for(Duration::from_millis(timeout_ms.into()), bell);
     }
 }
 

@@ -1,6 +1,7 @@
 //! Opening all ports: steering first, so that they are closed, then the sockets.
 
 use std::io;
+use std::thread::{self, ScopedJoinHandle};
 
 use super::area::{Area, WORKER_QUEUES_MAX};
 use super::control::open_queue;
@@ -37,6 +38,14 @@ pub fn open_ports(ports: &[PortRequest], options: &IoOptions) -> Result<OpenPort
     })?;
     let plans = ports.iter().map(|request| plan(&ethtool, request));
     let plans: Vec<Plan> = plans.collect::<Result<_, _>>()?;
+    // A worker sends by queues of its own: with none at a port, it could forward nothing to it.
+    if let Some(plan) = plans.iter().find(|p| p.queues.len() < options.workers) {
+        return Err(AfXdpError::TooFewQueues {
+            interface: plan.request.steering.interface.clone(),
+            queues: plan.queues.len(),
+            workers: options.workers,
+        });
+    }
 
     let mut steering = Vec::new();
     let opened = attach_and_open(&plans, options, &mut steering);
@@ -52,18 +61,84 @@ pub fn open_ports(ports: &[PortRequest], options: &IoOptions) -> Result<OpenPort
     }
 }
 
+/// The kernel takes its time to verify programs, and to hand out memory: both at once, because a
+/// restart is closed for as long.
 fn attach_and_open(
     plans: &[Plan],
     options: &IoOptions,
     steering: &mut Vec<Steering>,
 ) -> Result<Vec<AfXdpIo>, AfXdpError> {
-    for plan in plans {
-        steering.push(Steering::attach(&plan.request.steering)?);
+    let (attached, areas) = thread::scope(|scope| {
+        let areas = scope.spawn(|| map_areas(plans, options));
+        (attach_all(plans, steering), joined(areas))
+    });
+    let areas = areas?;
+    if let Err(error) = attached {
+        areas.iter().for_each(Area::discard);
+        return Err(error);
     }
-    let workers = 0..options.workers;
+    let workers = areas.into_iter().enumerate();
     workers
-        .map(|worker| open_worker(plans, steering, options, worker))
+        .map(|(worker, area)| open_worker(plans, steering, options, worker, area))
         .collect()
+}
+
+/// One thread a port: the kernel verifies each port's program anew and waits for the frames under
+/// way in the old one, and a restart is closed for as long.
+fn attach_all(plans: &[Plan], steering: &mut Vec<Steering>) -> Result<(), AfXdpError> {
+    let results: Vec<_> = thread::scope(|scope| {
+        let attach = |plan: &Plan| Steering::attach(&plan.request.steering);
+        let threads: Vec<_> = plans
+            .iter()
+            .map(|plan| scope.spawn(move || attach(plan)))
+            .collect();
+        threads.into_iter().map(joined).collect()
+    });
+    let mut outcome = Ok(());
+    for result in results {
+        match result {
+            // Also beside a failure: the caller takes it back.
+            Ok(attached) => steering.push(attached),
+            Err(error) => outcome = outcome.and(Err(error.into())),
+        }
+    }
+    outcome
+}
+
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    let result = thread.join();
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+/// The queues a worker serves, each with its port's place in `plans`.
+fn worker_queues(plans: &[Plan], options: &IoOptions, worker: usize) -> Vec<(usize, u32)> {
+    let of_port = |(port, plan): (usize, &Plan)| {
+        let ours = plan.queues.iter().skip(worker).step_by(options.workers);
+        ours.map(|queue| (port, *queue)).collect::<Vec<_>>()
+    };
+    plans.iter().enumerate().flat_map(of_port).collect()
+}
+
+/// Every worker's memory, its pages in place.
+fn map_areas(plans: &[Plan], options: &IoOptions) -> Result<Vec<Area>, AfXdpError> {
+    let frame_size_bytes = plans.iter().map(|plan| plan.frame_size_bytes).max();
+    let map = |worker| {
+        let queues = worker_queues(plans, options, worker);
+        if queues.len() > WORKER_QUEUES_MAX {
+            return Err(AfXdpError::TooManyQueues {
+                found: queues.len(),
+            });
+        }
+        // Both rings of every queue full, a batch in hand, and what the data plane may keep.
+        let rings = queues
+            .iter()
+            .map(|(port, _)| 2 * plans[*port].request.ring_frames as usize);
+        let frames = rings.sum::<usize>() + BATCH_FRAMES_MAX + options.spare_frames;
+        let area = Area::map(frames as u32, frame_size_bytes.unwrap_or(FRAME_SIZES[0]))?;
+        area.populate();
+        Ok(area)
+    };
+    (0..options.workers).map(map).collect()
 }
 
 fn open_worker(
@@ -71,28 +146,13 @@ fn open_worker(
     steering: &[Steering],
     options: &IoOptions,
     worker: usize,
+    area: Area,
 ) -> Result<AfXdpIo, AfXdpError> {
-    let mut sockets = Vec::new();
-    for (plan, steering) in plans.iter().zip(steering) {
-        let ours = plan.queues.iter().skip(worker).step_by(options.workers);
-        sockets.extend(ours.map(|queue| (plan, steering, *queue)));
-    }
-    if sockets.len() > WORKER_QUEUES_MAX {
-        return Err(AfXdpError::TooManyQueues {
-            found: sockets.len(),
-        });
-    }
-    // Both rings of every queue full, a batch in hand, and what the data plane may keep.
-    let rings = sockets
-        .iter()
-        .map(|(plan, ..)| 2 * plan.request.ring_frames as usize);
-    let frames = rings.sum::<usize>() + BATCH_FRAMES_MAX + options.spare_frames;
-    let frame_size_bytes = plans.iter().map(|plan| plan.frame_size_bytes).max();
-    let area = Area::map(frames as u32, frame_size_bytes.unwrap_or(FRAME_SIZES[0]))?;
-
     let mut queues = Vec::new();
-    for (slot, (plan, steering, queue)) in sockets.into_iter().enumerate() {
-        let request = socket_request(plan.request, steering, queue, options.busy_poll_us);
+    let ours = worker_queues(plans, options, worker);
+    for (slot, (port, queue)) in ours.into_iter().enumerate() {
+        let plan = &plans[port];
+        let request = socket_request(plan.request, &steering[port], queue, options.busy_poll_us);
         let socket = Socket::open(&area, &request)?;
         let (slot, busy_poll_us) = (slot as u8, options.busy_poll_us);
         queues.push(open_queue(slot, plan.request, queue, busy_poll_us, socket)?);

@@ -1,13 +1,13 @@
 //! Sleeping until a frame arrives on any of a worker's sockets.
 #![allow(unsafe_code)]
 
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use super::QueueState;
 use super::queue::Queue;
 
-/// The sockets to wait for, by slot.
+/// The sockets to wait for, by slot, and behind them the place of the bell.
 #[derive(Debug)]
 pub struct Waiting {
     polled: Vec<libc::pollfd>,
@@ -17,7 +17,7 @@ impl Waiting {
     /// For these queues.
     pub fn new(queues: &[Queue]) -> Self {
         Waiting {
-            polled: queues.iter().map(entry).collect(),
+            polled: queues.iter().map(entry).chain([polled(-1)]).collect(),
         }
     }
 
@@ -26,8 +26,15 @@ impl Waiting {
         self.polled[slot] = entry(queue);
     }
 
-    /// Sleeps; then yields the slots whose socket is dead, and does not wait for these again.
-    pub fn wait(&mut self, timeout: Duration) -> impl Iterator<Item = usize> + '_ {
+    /// Sleeps until a socket or the bell has something; then yields the slots whose socket is dead,
+    /// and does not wait for these again.
+    pub fn wait(
+        &mut self,
+        timeout: Duration,
+        bell: Option<BorrowedFd<'_>>,
+    ) -> impl Iterator<Item = usize> + '_ {
+        let queues = self.polled.len() - 1;
+        self.polled[queues].fd = bell.map_or(-1, |bell| bell.as_raw_fd());
         let timeout = libc::timespec {
             tv_sec: timeout.as_secs().min(3600) as _,
             tv_nsec: timeout.subsec_nanos() as _,
@@ -38,7 +45,7 @@ impl Waiting {
         let (count, none) = (self.polled.len() as libc::nfds_t, std::ptr::null());
         // SAFETY: the kernel reads and writes `count` entries, which the vector has.
         unsafe { libc::ppoll(self.polled.as_mut_ptr(), count, &timeout, none) };
-        let entries = self.polled.iter_mut().enumerate();
+        let entries = self.polled[..queues].iter_mut().enumerate();
         entries.filter_map(|(slot, polled)| {
             let dead = polled.revents & (libc::POLLERR | libc::POLLNVAL | libc::POLLHUP) != 0;
             if dead {
@@ -51,13 +58,15 @@ impl Waiting {
 }
 
 fn entry(queue: &Queue) -> libc::pollfd {
-    let gone = queue.state() == QueueState::Gone;
+    match queue.state() {
+        QueueState::Gone => polled(-1),
+        _ => polled(queue.descriptor().as_raw_fd()),
+    }
+}
+
+fn polled(fd: libc::c_int) -> libc::pollfd {
     libc::pollfd {
-        fd: if gone {
-            -1
-        } else {
-            queue.descriptor().as_raw_fd()
-        },
+        fd,
         events: libc::POLLIN,
         revents: 0,
     }

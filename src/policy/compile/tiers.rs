@@ -1,0 +1,205 @@
+//! The administrator's tiers to rules: four stages, in each the policies of a tier by precedence
+//! and their rules in the order written.
+//!
+//! ```text
+//! priority 0, 1, …   one number per policy rule, one compiled rule per port entry
+//!          –         no rule: the tier has no opinion
+//! ```
+//!
+//! A tier ends with the first rule that matches, whichever it is: `Pass` is nothing but a first
+//! match without opinion.
+
+use std::collections::HashMap;
+
+use super::{Compiler, Draft, Ranges, block, intern, name_of, push, rule_id, singles};
+use crate::classifier::{AddressMatch, PortRange, ProtocolMatch, RuleVerdict};
+use crate::policy::inventory::PodIndex;
+use crate::policy::stage::{StageKind, StageRules};
+use crate::policy::tiers::{
+    Action, PodScope, Tier, TierPeer, TierPeerKind, TierPort, TierRule, domain_fits,
+};
+use crate::policy::{Direction, TierPolicy};
+use crate::wire::{Address, protocol};
+
+/// Compiles the rules of one tier and direction.
+pub fn compile(compiler: &mut Compiler, stage: &mut StageRules) {
+    let tier = match stage.kind {
+        StageKind::AdminEgress | StageKind::AdminIngress => Tier::Admin,
+        _ => Tier::Baseline,
+    };
+    let policies = compiler.policies.tiers.iter();
+    let mut priority = 0;
+    for policy in policies.filter(|policy| policy.tier == tier) {
+        compiler.tier_policy(stage, policy, &mut priority);
+    }
+}
+
+impl Compiler<'_> {
+    fn tier_policy(&mut self, stage: &mut StageRules, policy: &TierPolicy, priority: &mut u32) {
+        let direction = name_of(stage.direction());
+        let rules = policy.rules(stage.direction());
+        if rules.is_empty() {
+            return;
+        }
+        let pods = self.selections.scope(&policy.subject);
+        let subject = self.pods(stage, &pods);
+        let mut written: HashMap<String, u32> = HashMap::new();
+        for (index, rule) in rules.iter().enumerate() {
+            let origin = self.written(
+                format!("{}#{index}", policy.label()),
+                policy.source.at(rule.position),
+                format!("spec.{direction}[{index}]"),
+            );
+            let rule_text = rule_text(rule);
+            for (port, clause) in self.tier_clauses(stage, rule, subject, &pods) {
+                let content = format!("{rule_text} {port}");
+                let number = written.entry(content.clone()).or_default();
+                *number += 1;
+                let parts = [&policy.name, direction, &content, &number.to_string()];
+                let draft = Draft {
+                    id: rule_id(policy.kind.name(), &parts),
+                    priority: *priority,
+                    origin,
+                    ..clause
+                };
+                push(stage, draft);
+            }
+            *priority += 1;
+        }
+    }
+
+    /// The compiled rules of a policy rule, each with its port entry as text.
+    fn tier_clauses(
+        &self,
+        stage: &mut StageRules,
+        rule: &TierRule,
+        subject: AddressMatch,
+        pods: &[PodIndex],
+    ) -> Vec<(String, Draft)> {
+        let verdict = match rule.action {
+            Action::Accept => RuleVerdict::Allow,
+            Action::Deny => RuleVerdict::Deny,
+            Action::Pass => RuleVerdict::Pass,
+        };
+        if rule.unknown_peer().is_some() {
+            // Who meant this peer is told nothing wrong: either nobody is accepted, or all denied.
+            let everybody = Draft::any(subject, AddressMatch::Any, RuleVerdict::Deny);
+            let closed = (rule.action != Action::Accept).then_some(everybody);
+            return closed
+                .map(|draft| ("any".to_owned(), draft))
+                .into_iter()
+                .collect();
+        }
+        let peers = self.tier_peers(rule);
+        let peer = intern(stage, peers.clone());
+        let mut clauses = Vec::new();
+        if rule.ports.is_empty() {
+            clauses.push(("any".to_owned(), Draft::any(subject, peer, verdict)));
+        }
+        for port in &rule.ports {
+            match port {
+                &TierPort::Range {
+                    protocol,
+                    first,
+                    last,
+                } => {
+                    let draft = Draft {
+                        protocol: ProtocolMatch::Number(protocol),
+                        ports: PortRange { first, last },
+                        ..Draft::any(subject, peer, verdict)
+                    };
+                    clauses.push((port_text(port), draft));
+                }
+                TierPort::Named(name) => {
+                    for number in [protocol::TCP, protocol::UDP, protocol::SCTP] {
+                        let numbers = match stage.direction() {
+                            Direction::Ingress => self.numbers(number, name, Some(pods), None),
+                            Direction::Egress => self.numbers(number, name, None, Some(&peers)),
+                        };
+                        for (port, addresses) in numbers {
+                            let named = intern(stage, singles(&addresses));
+                            let (subject, peer) = match stage.direction() {
+                                Direction::Ingress => (named, peer),
+                                Direction::Egress => (subject, named),
+                            };
+                            let draft = Draft {
+                                protocol: ProtocolMatch::Number(number),
+                                ports: PortRange::single(port),
+                                ..Draft::any(subject, peer, verdict)
+                            };
+                            let text = format!("{name}={}/{port}", protocol::name(number));
+                            clauses.push((text, draft));
+                        }
+                    }
+                }
+            }
+        }
+        clauses
+    }
+
+    /// All addresses a rule's peers mean.
+    fn tier_peers(&self, rule: &TierRule) -> Ranges {
+        let mut ranges = Ranges::new();
+        for peer in &rule.peers {
+            match &peer.kind {
+                TierPeerKind::Pods(scope) => {
+                    ranges.extend(singles(&self.selections.scope_addresses(scope)));
+                }
+                TierPeerKind::Networks(networks) => {
+                    ranges.extend(networks.iter().flat_map(|network| block(*network, &[])));
+                }
+                TierPeerKind::Nodes(selector) => {
+                    let nodes = self.inventory.nodes();
+                    let selected = nodes.filter(|node| selector.matches(&node.labels));
+                    ranges.extend(selected.flat_map(|node| &node.addresses).map(single));
+                }
+                TierPeerKind::DomainNames(patterns) => {
+                    let fits = |name: &str| patterns.iter().any(|one| domain_fits(one, name));
+                    let known = self.names.iter().filter(|(name, _)| fits(name));
+                    ranges.extend(known.flat_map(|(_, addresses)| addresses).map(single));
+                }
+                TierPeerKind::Unknown(_) => {}
+            }
+        }
+        ranges
+    }
+}
+
+fn single(address: &std::net::IpAddr) -> (crate::wire::Family, Address, Address) {
+    let (family, address) = Address::from_ip(*address);
+    (family, address, address)
+}
+
+/// Action and peers as text: equal for equal rules.
+fn rule_text(rule: &TierRule) -> String {
+    let mut peers: Vec<_> = rule.peers.iter().map(peer_text).collect();
+    peers.sort();
+    peers.dedup();
+    format!("{:?} [{}]", rule.action, peers.join("; "))
+}
+
+fn peer_text(peer: &TierPeer) -> String {
+    match &peer.kind {
+        TierPeerKind::Pods(PodScope { namespaces, pods }) => {
+            format!("namespaces ({namespaces}) pods ({pods})")
+        }
+        TierPeerKind::Networks(networks) => {
+            let texts: Vec<_> = networks.iter().map(ToString::to_string).collect();
+            format!("networks {}", texts.join(","))
+        }
+        TierPeerKind::Nodes(selector) => format!("nodes ({selector})"),
+        TierPeerKind::DomainNames(names) => format!("names {}", names.join(",")),
+        TierPeerKind::Unknown(field) => format!("unknown {field}"),
+    }
+}
+
+fn port_text(port: &TierPort) -> String {
+    match port {
+        TierPort::Range {
+            protocol,
+            first,
+            last,
+        } => format!("{}/{first}-{last}", protocol::name(*protocol)),
+        TierPort::Named(name) => name.clone(),
+    }
+}
