@@ -467,8 +467,7 @@ proptest! {
         let edges = [Family::V4, Family::V6].map(|family| (family, edges(&set, family)));
         while choices.bytes.len() > 0 {
             let (family, edges) = &edges[choices.below(2)];
-            let key = packet(&mut choices, *family, edges);
-            let mut key = PolicyKey::from(key);
+            let mut key = packet(&mut choices, *family, edges);
             if choices.one_in(8) {
                 key.original.destination = Address::from_ip(address(*family, 99)).1;
             }
