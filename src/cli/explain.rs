@@ -17,7 +17,7 @@ use crate::control::probe::{
     self, Arp, ArpOperation, Discovery, Endpoint, Family, Mac, NEIGHBOUR_ADVERTISEMENT, Probe,
     ProbeError, ProbeProtocol, State,
 };
-use crate::policy::{self, Compatibility, Severity, read_directory};
+use crate::policy::{self, Compatibility, Names, Severity, read_directory};
 use crate::settings::Settings;
 
 /// Arguments of `portcullis explain`.
@@ -249,7 +249,7 @@ fn load(
     for file in &files {
         sources.insert(&file.name, &file.text);
     }
-    let loaded = policy::load(&files, switches);
+    let loaded = policy::load(&files, switches, &Names::default());
     match loaded.policy {
         Some(policy) => Ok(Decider::new(policy, &Limits::default())?),
         None => {

@@ -3,6 +3,7 @@
 mod ends;
 mod layer2;
 mod nearest;
+mod openshift;
 mod security_group;
 
 use std::net::IpAddr;
@@ -195,6 +196,12 @@ fn stage(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> Stage {
         RuleVerdict::Deny if security_group::is_one(opinion) => {
             security_group::nearest(decider, key, opinion)
         }
+        RuleVerdict::Deny => {
+            let origin = decider.origin(opinion);
+            let denial =
+                origin.and_then(|origin| openshift::denial(decider.policy(), key, opinion, origin));
+            denial.into_iter().collect()
+        }
         _ => Vec::new(),
     };
     let verdict = match opinion.verdict {
@@ -235,6 +242,9 @@ fn stage_reason(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> String {
             false => "no rule matches".into(),
         };
     };
+    if let Some(story) = openshift::story(policy, key, opinion, origin) {
+        return story.reason;
+    }
     if !is_network_policy(opinion) {
         return match opinion.verdict {
             RuleVerdict::Allow => format!("{} allows", origin.label),

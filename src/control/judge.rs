@@ -103,7 +103,12 @@ pub fn judge(probe: &Probe, now: &Decider, before: &Decider) -> Result<Judgement
             let keep = now.policy().compatibility.established == Established::Keep;
             let opened = before.decide_checked(packet)?;
             if keep && opened.allow {
-                (Question::Kept, opened, packet)
+                let mut asked_again = now.decide_checked(packet)?;
+                asked_again.opinions.retain(|one| one.kind.is_stateless());
+                match asked_again.denial() {
+                    None => (Question::Kept, opened, packet),
+                    Some(_) => (Question::GoesOn, asked_again, packet),
+                }
             } else {
                 (Question::GoesOn, now.decide_checked(packet)?, packet)
             }

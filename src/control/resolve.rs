@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::probe::{Endpoint, Probe, ProbeProtocol, SOURCE_PORT_DEFAULT};
-use crate::policy::inventory::{Service, ServicePort, TargetPort};
-use crate::policy::{Inventory, Pod, PolicyKey};
+use crate::policy::inventory::{Attachment, Service, ServicePort, TargetPort};
+use crate::policy::{Inventory, PRIMARY_NETWORK, Pod, PolicyKey};
 use crate::wire::{Address, Family, FlowKey, protocol};
 
 /// A probe with addresses.
@@ -45,6 +45,19 @@ pub enum ResolveError {
     /// The pod has no address.
     #[error("pod {0} has no status.podIPs")]
     PodWithoutAddress(String),
+    /// The pod has no such interface.
+    #[error("pod {pod} has no interface {interface} in its network-status; it has {known}")]
+    NoInterface {
+        /// `namespace/name`.
+        pod: String,
+        /// What was looked for.
+        interface: String,
+        /// Names of the interfaces it has; `none`.
+        known: String,
+    },
+    /// The interface has no address.
+    #[error("{0} has no ips in its pod's network-status")]
+    AttachmentWithoutAddress(String),
     /// No such node.
     #[error("no node {name} in the manifests; they have {known}")]
     NoNode {
@@ -145,18 +158,10 @@ pub fn addresses(inventory: &Inventory, end: &Endpoint) -> Result<Vec<IpAddr>, R
     match end {
         Endpoint::Ip(address) => Ok(vec![*address]),
         Endpoint::Pod { namespace, name } => {
-            let full_name = || format!("{namespace}/{name}");
-            let pod = inventory.pod(namespace, name);
-            let pods = inventory.pods_in(namespace).iter();
-            let pods = pods.map(|&index| &*inventory.pod_at(index).name);
-            let pod = pod.ok_or_else(|| ResolveError::NoPod {
-                namespace: namespace.clone(),
-                name: name.clone(),
-                known: some_of(pods),
-            })?;
+            let pod = named_pod(inventory, namespace, name)?;
             let addresses = pod_addresses(inventory, pod);
             match addresses.is_empty() {
-                true => Err(ResolveError::PodWithoutAddress(full_name())),
+                true => Err(ResolveError::PodWithoutAddress(pod.full_name())),
                 false => Ok(addresses),
             }
         }
@@ -185,9 +190,61 @@ pub fn addresses(inventory: &Inventory, end: &Endpoint) -> Result<Vec<IpAddr>, R
             }
             Ok(addresses)
         }
-        Endpoint::Attachment { .. } | Endpoint::Host(_) => {
-            Err(ResolveError::NotSupported(end.to_string()))
+        Endpoint::Attachment {
+            namespace,
+            name,
+            interface,
+        } => {
+            let pod = named_pod(inventory, namespace, name)?;
+            let attachment = named_attachment(pod, interface)?;
+            match attachment.addresses.is_empty() {
+                true => Err(ResolveError::AttachmentWithoutAddress(end.to_string())),
+                false => Ok(attachment.addresses.clone()),
+            }
         }
+        Endpoint::Host(_) => Err(ResolveError::NotSupported(end.to_string())),
+    }
+}
+
+fn named_pod<'i>(
+    inventory: &'i Inventory,
+    namespace: &str,
+    name: &str,
+) -> Result<&'i Pod, ResolveError> {
+    let pods = inventory.pods_in(namespace).iter();
+    let pods = pods.map(|&index| &*inventory.pod_at(index).name);
+    let pod = inventory.pod(namespace, name);
+    pod.ok_or_else(|| ResolveError::NoPod {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+        known: some_of(pods),
+    })
+}
+
+fn named_attachment<'p>(pod: &'p Pod, interface: &str) -> Result<&'p Attachment, ResolveError> {
+    let mut attachments = pod.attachments.iter();
+    let found = attachments.find(|attachment| attachment.interface == interface);
+    found.ok_or_else(|| ResolveError::NoInterface {
+        pod: pod.full_name(),
+        interface: interface.to_owned(),
+        known: some_of(pod.attachments.iter().map(|one| &*one.interface)),
+    })
+}
+
+/// Number of the network an end is on; `None` where it is on the other end's.
+fn network(inventory: &Inventory, end: &Endpoint) -> Option<u16> {
+    match end {
+        Endpoint::Attachment {
+            namespace,
+            name,
+            interface,
+        } => {
+            let pod = inventory.pod(namespace, name)?;
+            let attachment = named_attachment(pod, interface).ok()?;
+            inventory.network_number(&attachment.network)
+        }
+        Endpoint::Ip(_) | Endpoint::Node(_) | Endpoint::Host(_) => None,
+        Endpoint::Pod { .. } | Endpoint::Service { .. } => Some(PRIMARY_NETWORK),
     }
 }
 
@@ -312,19 +369,37 @@ pub fn packet(inventory: &Inventory, probe: &Probe) -> Result<Option<Packet>, Re
     }
     let mut original = key;
     let translation = translate(inventory, probe, &mut key)?;
+    let networks = (
+        network(inventory, &probe.from),
+        network(inventory, &probe.to),
+    );
     // A Service asked for by its name has its backend's address so far.
     if let Some(address) = translation.as_ref().and_then(|found| found.cluster_address) {
         original.destination = Address::from_ip(address).1;
     }
     let packet = PolicyKey {
         original,
+        source_network: networks.0.or(networks.1).unwrap_or(PRIMARY_NETWORK),
+        destination_network: networks.1.or(networks.0).unwrap_or(PRIMARY_NETWORK),
         hop_limit: probe.hop_limit,
+        receiver: receiver(inventory, probe, destination),
         ..PolicyKey::from(key)
     };
     Ok(Some(Packet {
         packet,
         translation,
     }))
+}
+
+/// The address of the pod a multicast packet would be delivered to.
+fn receiver(inventory: &Inventory, probe: &Probe, destination: IpAddr) -> Option<Address> {
+    if !destination.is_multicast() || !matches!(probe.to, Endpoint::Pod { .. }) {
+        return None;
+    }
+    let addresses = addresses(inventory, &probe.to).ok()?;
+    let family = Family::of(destination);
+    let mut of_family = addresses.iter().filter(|one| Family::of(**one) == family);
+    of_family.next().map(|&address| Address::from_ip(address).1)
 }
 
 /// The addresses of an end, or the one given instead; the end must exist all the same.
@@ -334,7 +409,11 @@ fn addresses_or(
     instead: Option<IpAddr>,
 ) -> Result<Vec<IpAddr>, ResolveError> {
     match (addresses(inventory, end), instead) {
-        (Ok(_) | Err(ResolveError::PodWithoutAddress(_)), Some(address)) => Ok(vec![address]),
+        (
+            Ok(_)
+            | Err(ResolveError::PodWithoutAddress(_) | ResolveError::AttachmentWithoutAddress(_)),
+            Some(address),
+        ) => Ok(vec![address]),
         (found, _) => found,
     }
 }
@@ -454,7 +533,7 @@ fn target_port(service: &Service, port: &ServicePort, backend: &Pod) -> Result<u
 mod tests {
     use super::*;
     use crate::control::probe::State;
-    use crate::policy::{Compatibility, PolicySet, SourceFile, load};
+    use crate::policy::{Compatibility, Names, PolicySet, SourceFile, load};
 
     fn set() -> PolicySet {
         let text = "
@@ -483,7 +562,7 @@ mod tests {
             name: "m.yaml".into(),
             text: text.into(),
         };
-        let loaded = load(&[file], &Compatibility::default());
+        let loaded = load(&[file], &Compatibility::default(), &Names::default());
         loaded
             .policy
             .unwrap_or_else(|| panic!("{:?}", loaded.findings))

@@ -63,18 +63,36 @@ ids! {
     EGRESS_WITHOUT_DNS = "egress-without-dns",
     /// A peer of a version not known here, so that its rule fails closed.
     UNKNOWN_PEER = "unknown-peer",
-    /// Two policies of one tier have one priority.
+    /// Two policies of one tier, or two overlapping rules of a pod's groups, have one priority.
     EQUAL_PRIORITY = "equal-priority",
-    /// A rule behind another that matches all it could match.
+    /// A rule behind another of its object that matches all it could match.
     SHADOWED_RULE = "shadowed-rule",
     /// A rule that denies a block also denies pods.
     DENIES_PODS = "denies-pods",
     /// A domain name with no address known.
     UNKNOWN_NAME = "unknown-name",
+    /// A network that nobody describes.
+    UNKNOWN_NETWORK = "unknown-network",
+    /// Implementations of MultiNetworkPolicy read it differently.
+    DIALECTS_DISAGREE = "dialects-disagree",
     /// A selected pod has no address.
     NO_ADDRESS = "no-address",
     /// An isolation annotation without effect.
     ISOLATION_ANNOTATION = "isolation-annotation",
+    /// A set of manifests does not say which addresses are in the cluster.
+    NO_CLUSTER_NETWORK = "no-cluster-network",
+    /// A project's packets to destinations outside are all dropped.
+    EGRESS_DROPPED = "egress-dropped",
+    /// A name in a rule has no address.
+    UNRESOLVED_NAME = "unresolved-name",
+    /// A project without NetNamespace, where NetNamespaces keep projects apart.
+    UNNUMBERED_PROJECT = "unnumbered-project",
+    /// A change of a project's network that is not made.
+    NETWORK_CHANGE_REFUSED = "network-change-refused",
+    /// A rule that asks for something the data plane does not do.
+    NOT_ENFORCED = "not-enforced",
+    /// A rule no packet can reach.
+    UNREACHABLE_RULE = "unreachable-rule",
     /// A word nobody defined, taken as upstream takes it.
     UNKNOWN_WORD = "unknown-word",
     /// A field without effect beside the others of its rule.

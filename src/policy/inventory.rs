@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::document::Position;
-use super::{LabelSelector, Place};
+use super::{LabelSelector, PRIMARY_NETWORK, Place};
 use crate::wire::{Address, Family};
 
 /// Labels, or annotations: sorted by key.
@@ -42,6 +44,8 @@ pub struct Pod {
     pub addresses: Vec<IpAddr>,
     /// `status.hostIP` and `status.hostIPs`.
     pub host_addresses: Vec<IpAddr>,
+    /// Its interfaces on secondary networks, as `k8s.v1.cni.cncf.io/network-status` lists them.
+    pub attachments: Vec<Attachment>,
     /// Where it is written.
     pub source: Source,
 }
@@ -62,6 +66,47 @@ impl Pod {
         self.ports.iter().find(fits).map(|port| port.number)
     }
 
+    /// `namespace/name`.
+    pub fn full_name(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+/// An interface of a pod on a secondary network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// `namespace/name` of its NetworkAttachmentDefinition. Without a namespace it is the pod's;
+    /// under `mnp_compat=iptables` it stays without, and so is no policy's.
+    pub network: String,
+    /// `interface`; may be empty.
+    pub interface: String,
+    /// `ips`.
+    pub addresses: Vec<IpAddr>,
+    /// `mac`; may be empty.
+    pub mac: String,
+}
+
+/// A secondary network: a NetworkAttachmentDefinition, or one that pods are attached to and nobody
+/// describes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Network {
+    /// `metadata.namespace`, `default` if left out.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// `type` of the CNI configuration, or of its first plugin; may be empty.
+    pub plugin: String,
+    /// `name` of the CNI configuration; may be empty.
+    pub network_name: String,
+    /// `topology`; may be empty.
+    pub topology: String,
+    /// Has it `subnets`, so that its addresses are known to whoever assigns them?
+    pub has_subnets: bool,
+    /// Where it is written; `None` when only pods mention it.
+    pub source: Option<Source>,
+}
+
+impl Network {
     /// `namespace/name`.
     pub fn full_name(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
@@ -103,6 +148,10 @@ pub struct Node {
     /// are addresses; then `status.podIPs` of pods on the host's network. Where the node itself is
     /// not written, its pods' `status.hostIPs` too.
     pub addresses: Vec<IpAddr>,
+    /// `spec.podCIDR`, `spec.podCIDRs`, and what OVN-Kubernetes writes beside them.
+    pub pod_blocks: Vec<IpNet>,
+    /// The condition `Ready` is there and not `True`.
+    pub is_offline: bool,
     /// Where it is written; `None` when only pods mention it.
     pub source: Option<Source>,
 }
@@ -184,6 +233,9 @@ pub struct Inventory {
     nodes: BTreeMap<String, Node>,
     services: Vec<Service>,
     services_by_name: HashMap<(String, String), usize>,
+    /// By `namespace/name`; a network's number is one more than its position.
+    networks: BTreeMap<String, Network>,
+    network_numbers: HashMap<String, u16>,
 }
 
 impl Inventory {
@@ -256,6 +308,8 @@ impl Inventory {
                 name: name.clone(),
                 labels: Labels::new(),
                 addresses: Vec::new(),
+                pod_blocks: Vec::new(),
+                is_offline: false,
                 source: None,
             });
             let own = if pod.host_network && !pod.terminated {
@@ -277,6 +331,74 @@ impl Inventory {
         let in_namespace = self.pods_by_namespace.entry(pod.namespace.clone());
         in_namespace.or_default().push(index);
         self.pods.push(pod);
+    }
+
+    /// Adds secondary networks, and those that pods are attached to without anybody describing them,
+    /// and numbers them all by name.
+    #[must_use]
+    pub fn with_networks(mut self, networks: Vec<Network>) -> Self {
+        for network in networks {
+            let name = network.full_name();
+            self.networks.entry(name).or_insert(network);
+        }
+        for attachment in self.pods.iter().flat_map(|pod| &pod.attachments) {
+            let name = &attachment.network;
+            let (namespace, own) = name.split_once('/').unwrap_or(("", name));
+            let implicit = || Network {
+                namespace: namespace.to_owned(),
+                name: own.to_owned(),
+                plugin: String::new(),
+                network_name: String::new(),
+                topology: String::new(),
+                has_subnets: true,
+                source: None,
+            };
+            self.networks.entry(name.clone()).or_insert_with(implicit);
+        }
+        let names = self.networks.keys().cloned();
+        self.network_numbers = names.zip(PRIMARY_NETWORK + 1..).collect();
+        self
+    }
+
+    /// Every secondary network with its number, sorted by name.
+    pub fn networks(&self) -> impl Iterator<Item = (u16, &Network)> {
+        (PRIMARY_NETWORK + 1..).zip(self.networks.values())
+    }
+
+    /// The secondary network of a name, `namespace/name`.
+    pub fn network(&self, name: &str) -> Option<&Network> {
+        self.networks.get(name)
+    }
+
+    /// Number of the secondary network of a name, as [`crate::wire::FlowKey::zone`] has it.
+    pub fn network_number(&self, name: &str) -> Option<u16> {
+        self.network_numbers.get(name).copied()
+    }
+
+    /// A pod's addresses on a network, [`PRIMARY_NETWORK`] being the cluster's own.
+    pub fn addresses_on<'p>(
+        &'p self,
+        pod: &'p Pod,
+        network: u16,
+    ) -> impl Iterator<Item = &'p IpAddr> {
+        let own: &[IpAddr] = match network {
+            PRIMARY_NETWORK => &pod.addresses,
+            _ => &[],
+        };
+        let attached = pod
+            .attachments
+            .iter()
+            .filter(move |attachment| self.network_number(&attachment.network) == Some(network));
+        own.iter()
+            .chain(attached.flat_map(|attachment| &attachment.addresses))
+    }
+
+    /// The pod's interface that has this address on a secondary network.
+    pub fn attachment_by_address(&self, address: IpAddr) -> Option<(&Pod, &Attachment)> {
+        let subjects = self.pods.iter().filter(|pod| pod.is_subject());
+        let mut attachments =
+            subjects.flat_map(|pod| pod.attachments.iter().map(move |one| (pod, one)));
+        attachments.find(|(_, attachment)| attachment.addresses.contains(&address))
     }
 
     /// Every pod, in the order the files name them; terminated and host-network pods too.

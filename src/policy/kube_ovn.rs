@@ -85,18 +85,29 @@ struct Attachment<'p> {
     addresses: &'p [IpAddr],
 }
 
-/// The attachments of a pod: its own network's alone.
-fn attachments(pod: &Pod) -> Vec<Attachment<'_>> {
-    let said = pod
-        .annotations
-        .get(&annotation(PRIMARY_PROVIDER, "mac_address"));
-    let mac = said.and_then(|text| text.trim().parse().ok());
-    vec![Attachment {
+/// The attachments of a pod: to its own network, and to those of its network status.
+fn attachments<'p>(inventory: &Inventory, pod: &'p Pod) -> Vec<Attachment<'p>> {
+    let said_of = |provider: &str| {
+        let said = pod.annotations.get(&annotation(provider, "mac_address"));
+        said.and_then(|text| text.trim().parse().ok())
+    };
+    let own = Attachment {
         provider: PRIMARY_PROVIDER.to_owned(),
         network: PRIMARY_NETWORK,
-        mac: mac.or_else(|| default_network_mac(&pod.annotations)),
+        mac: said_of(PRIMARY_PROVIDER).or_else(|| default_network_mac(&pod.annotations)),
         addresses: &pod.addresses,
-    }]
+    };
+    let secondary = pod.attachments.iter().filter_map(|attachment| {
+        let (namespace, name) = attachment.network.split_once('/')?;
+        let provider = format!("{name}.{namespace}.{PRIMARY_PROVIDER}");
+        Some(Attachment {
+            network: inventory.network_number(&attachment.network)?,
+            mac: said_of(&provider).or_else(|| attachment.mac.parse().ok()),
+            addresses: &attachment.addresses,
+            provider,
+        })
+    });
+    [own].into_iter().chain(secondary).collect()
 }
 
 /// `ovn.kubernetes.io/security_groups`.
@@ -131,7 +142,7 @@ impl Ports {
         for (position, pod) in inventory.pods().iter().enumerate() {
             if pod.is_subject() {
                 let pod_index = PodIndex(position as u32);
-                for attachment in attachments(pod) {
+                for attachment in attachments(inventory, pod) {
                     ports.add(port(inventory, vips, pod, pod_index, attachment));
                 }
             }

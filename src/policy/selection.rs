@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::inventory::{Inventory, PodIndex};
 use super::tiers::PodScope;
-use super::{LabelSelector, NetworkPolicy};
+use super::{LabelSelector, NetworkPolicy, PRIMARY_NETWORK};
 use crate::wire::{Address, Family};
 
 /// Addresses of pods, sorted.
@@ -18,12 +18,18 @@ type LabelIndex<'i> = HashMap<(&'i str, &'i str), Vec<PodIndex>>;
 /// Pods that have a port name, with its number, by protocol.
 type NamedPorts = HashMap<u8, Vec<(u16, PodIndex)>>;
 
+/// Namespaces and pods of a peer as text, and the networks asked about.
+type PeerQuestion = (String, String, Vec<u16>);
+
+/// The cluster's own network alone.
+pub const PRIMARY: &[u16] = &[PRIMARY_NETWORK];
+
 /// Answers by selector; equal questions are worked out once.
 pub struct Selections<'i> {
     inventory: &'i Inventory,
     labels: HashMap<&'i str, LabelIndex<'i>>,
     by_port_name: HashMap<&'i str, NamedPorts>,
-    peers: RefCell<HashMap<(String, String), Addresses>>,
+    peers: RefCell<HashMap<PeerQuestion, Addresses>>,
 }
 
 impl<'i> Selections<'i> {
@@ -97,9 +103,9 @@ impl<'i> Selections<'i> {
         pods
     }
 
-    /// Addresses of the pods a scope selects.
-    pub fn scope_addresses(&self, scope: &PodScope) -> Addresses {
-        self.peer("", Some(&scope.namespaces), Some(&scope.pods))
+    /// Addresses of the pods a scope selects, on these networks.
+    pub fn scope_addresses(&self, scope: &PodScope, networks: &[u16]) -> Addresses {
+        self.peer_on("", Some(&scope.namespaces), Some(&scope.pods), networks)
     }
 
     /// Addresses of the pods of a peer: `namespaces` as a selector, or `own` if it has none; `pods`
@@ -110,11 +116,22 @@ impl<'i> Selections<'i> {
         namespaces: Option<&LabelSelector>,
         pods: Option<&LabelSelector>,
     ) -> Addresses {
+        self.peer_on(own, namespaces, pods, PRIMARY)
+    }
+
+    /// As [`Selections::peer`], of the interfaces on these networks.
+    pub fn peer_on(
+        &self,
+        own: &str,
+        namespaces: Option<&LabelSelector>,
+        pods: Option<&LabelSelector>,
+        networks: &[u16],
+    ) -> Addresses {
         // A selector's text never starts with a slash.
         let scope = namespaces.map_or_else(|| format!("/{own}"), ToString::to_string);
         let everyone = LabelSelector::default();
         let pods = pods.unwrap_or(&everyone);
-        let key = (scope, pods.to_string());
+        let key = (scope, pods.to_string(), networks.to_vec());
         if let Some(known) = self.peers.borrow().get(&key) {
             return known.clone();
         }
@@ -127,14 +144,23 @@ impl<'i> Selections<'i> {
                 .flat_map(|namespace| self.pods_in(&namespace.name, pods))
                 .collect(),
         };
-        let addresses = self.addresses(&selected);
+        let addresses = self.addresses_on(&selected, networks);
         self.peers.borrow_mut().insert(key, addresses.clone());
         addresses
     }
 
     /// All addresses of pods, sorted.
     pub fn addresses(&self, pods: &[PodIndex]) -> Addresses {
-        let of_pod = |index: &PodIndex| self.inventory.pod_at(*index).addresses.iter();
+        self.addresses_on(pods, PRIMARY)
+    }
+
+    /// All addresses of pods on these networks, sorted.
+    pub fn addresses_on(&self, pods: &[PodIndex], networks: &[u16]) -> Addresses {
+        let of_pod = |index: &PodIndex| {
+            let pod = self.inventory.pod_at(*index);
+            let on = |network: &u16| self.inventory.addresses_on(pod, *network);
+            networks.iter().flat_map(on)
+        };
         let mut addresses: Vec<_> = pods
             .iter()
             .flat_map(of_pod)

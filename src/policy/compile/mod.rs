@@ -3,16 +3,22 @@
 //! A policy rule becomes one rule per port entry: its peers one set of addresses, the pods it is
 //! about another, never a product of peers, ports and pods.
 
+mod admin_output;
+mod egress_firewall;
+mod multi_network;
 mod network_policy;
+mod openshift;
+mod scope;
 mod security_group;
 mod tiers;
 
 pub use network_policy::{ISOLATION_ANNOTATION, isolation_annotation};
 
 use super::inventory::{Inventory, PodIndex};
-use super::selection::{Addresses, Selections};
+use super::load::Input;
+use super::selection::{Addresses, PRIMARY, Selections};
 use super::stage::{StageKind, StageRules};
-use super::{Compatibility, Direction, Names, Origin, Policies, Ports};
+use super::{Compatibility, Direction, Names, Origin, PRIMARY_NETWORK, Policies, Ports};
 use crate::classifier::{
     AddressMatch, AddressSet, OriginId, PortRange, ProtocolMatch, Rule, RuleId, RuleSet,
     RuleVerdict,
@@ -25,14 +31,15 @@ type Ranges = Vec<(Family, Address, Address)>;
 /// Compiles the policies in force into the steps that have rules, in order, and the origins of
 /// these rules. The steps of NetworkPolicy are always there, so that there is somebody to say that
 /// nobody isolates a pod.
-pub fn compile<'c>(
-    inventory: &'c Inventory,
-    ports: &'c Ports,
-    selections: &'c Selections<'c>,
-    policies: &'c Policies,
-    names: &'c Names,
-    compatibility: &'c Compatibility,
-) -> (Vec<StageRules>, Vec<Origin>) {
+pub fn compile(input: &Input) -> (Vec<StageRules>, Vec<Origin>) {
+    let Input {
+        inventory,
+        ports,
+        selections,
+        policies,
+        names,
+        compatibility,
+    } = *input;
     let mut compiler = Compiler {
         inventory,
         ports,
@@ -44,8 +51,11 @@ pub fn compile<'c>(
     };
     let mut stages = Vec::new();
     for kind in StageKind::ALL {
-        let rules = RuleSet::new();
-        let mut stage = StageRules { kind, rules };
+        let mut stage = StageRules {
+            kind,
+            rules: RuleSet::new(),
+            effects: Vec::new(),
+        };
         let always = match kind {
             StageKind::NetworkPolicyEgress | StageKind::NetworkPolicyIngress => {
                 network_policy::compile(&mut compiler, &mut stage);
@@ -58,6 +68,10 @@ pub fn compile<'c>(
                 security_group::compile(&mut compiler, &mut stage);
                 false
             }
+            StageKind::MultiNetworkPolicyEgress | StageKind::MultiNetworkPolicyIngress => {
+                multi_network::compile(&mut compiler, &mut stage);
+                false
+            }
             StageKind::AdminEgress
             | StageKind::AdminIngress
             | StageKind::BaselineEgress
@@ -65,7 +79,26 @@ pub fn compile<'c>(
                 tiers::compile(&mut compiler, &mut stage);
                 false
             }
-            _ => false,
+            StageKind::ProjectIsolation => {
+                openshift::isolation(&mut compiler, &mut stage);
+                false
+            }
+            StageKind::EgressNetworkPolicy => {
+                openshift::egress_network_policies(&mut compiler, &mut stage);
+                false
+            }
+            StageKind::EgressFirewall => {
+                egress_firewall::compile(&mut compiler, &mut stage);
+                false
+            }
+            StageKind::EgressIp => {
+                openshift::egress_addresses(&mut compiler, &mut stage);
+                false
+            }
+            StageKind::AdminOutput => {
+                admin_output::compile(&mut compiler, &mut stage);
+                false
+            }
         };
         if always || !stage.rules.rules().is_empty() {
             stages.push(stage);
@@ -83,6 +116,23 @@ struct Compiler<'c> {
     policies: &'c Policies,
     names: &'c Names,
     origins: Vec<Origin>,
+}
+
+/// Whose addresses a rule means by pods: the numbers of networks.
+#[derive(Clone, Copy)]
+struct Networks<'n> {
+    /// Of the end the stage protects.
+    own: &'n [u16],
+    /// Of the other end.
+    peers: &'n [u16],
+}
+
+impl Networks<'static> {
+    /// The cluster's own network alone.
+    const PRIMARY: Networks<'static> = Networks {
+        own: PRIMARY,
+        peers: PRIMARY,
+    };
 }
 
 /// The parts in which compiled rules differ.
@@ -124,7 +174,21 @@ impl Draft {
 
 impl Compiler<'_> {
     fn pods(&self, stage: &mut StageRules, pods: &[PodIndex]) -> AddressMatch {
-        intern(stage, singles(&self.selections.addresses(pods)))
+        self.pods_on(stage, pods, PRIMARY)
+    }
+
+    fn pods_on(&self, stage: &mut StageRules, pods: &[PodIndex], networks: &[u16]) -> AddressMatch {
+        intern(
+            stage,
+            singles(&self.selections.addresses_on(pods, networks)),
+        )
+    }
+
+    /// What rules about the cluster's own network say of the network: nothing where there is no
+    /// other, which keeps their trees small.
+    fn primary_zone(&self) -> Option<u16> {
+        let others = self.inventory.networks().next();
+        others.map(|_| PRIMARY_NETWORK)
     }
 
     /// Origin of a rule no file holds.

@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Compiler, Draft, Ranges, block, intern, name_of, push, singles};
+use super::{Compiler, Draft, Networks, Ranges, block, intern, name_of, push, singles};
 use crate::classifier::{AddressMatch, AddressSet, PortRange, ProtocolMatch, RuleId, RuleVerdict};
 use crate::policy::compatibility::{Icmp, NetworkPolicyProfile, Plugin};
 use crate::policy::inventory::{Namespace, PodIndex};
@@ -83,6 +83,7 @@ impl<'c> Compiler<'c> {
                 id: rule_id(&[namespace, "*", name_of(stage.direction()), "isolation"]),
                 priority: priority::ISOLATION,
                 origin: self.implicit(format!("NetworkPolicy/{namespace}/*#isolation")),
+                zone: self.primary_zone(),
                 ..Draft::any(subject, AddressMatch::Any, RuleVerdict::Deny)
             };
             push(stage, draft);
@@ -150,6 +151,7 @@ impl<'c> Compiler<'c> {
                 id: rule_id(&["*", "*", name_of(stage.direction()), "own-node", name]),
                 priority: priority::OWN_NODE,
                 origin: *origin.get_or_insert_with(|| self.implicit(label())),
+                zone: self.primary_zone(),
                 ..Draft::any(subject, peer, RuleVerdict::Pass)
             };
             push(stage, draft);
@@ -172,6 +174,7 @@ impl<'c> Compiler<'c> {
                 id: rule_id(&["*", "*", name_of(stage.direction()), "icmp", &id]),
                 priority: priority::ICMP,
                 protocol: ProtocolMatch::Number(number),
+                zone: self.primary_zone(),
                 origin,
                 ..Draft::any(subject, AddressMatch::Any, RuleVerdict::Allow)
             };
@@ -188,13 +191,15 @@ impl<'c> Compiler<'c> {
                 policy.source.at(rule.position),
                 format!("spec.{direction}[{index}]"),
             );
-            let peers = self.peer_ranges(policy, rule);
+            let networks = Networks::PRIMARY;
+            let peers = self.peer_ranges(policy, rule, networks.peers);
             let peer = match &peers {
                 Some(ranges) => intern(stage, ranges.clone()),
                 None => AddressMatch::Any,
             };
             let peers_text = peers_text(rule);
-            for (port, clause) in self.clauses(stage, rule, pods, peer, peers.as_deref()) {
+            for (port, clause) in self.clauses(stage, rule, pods, peer, peers.as_deref(), networks)
+            {
                 let content = format!("{peers_text} {port}");
                 let number = written.entry(content.clone()).or_default();
                 *number += 1;
@@ -203,6 +208,7 @@ impl<'c> Compiler<'c> {
                 let draft = Draft {
                     id: rule_id(&[namespace, name, direction, "rule", &content, &number]),
                     priority: priority::POLICY,
+                    zone: self.primary_zone(),
                     origin,
                     ..clause
                 };
@@ -213,15 +219,16 @@ impl<'c> Compiler<'c> {
 
     /// The compiled rules of a policy rule, each with its port entry as text. Identity, priority
     /// and origin are left to the caller.
-    fn clauses(
+    pub(super) fn clauses(
         &self,
         stage: &mut StageRules,
         rule: &PolicyRule,
         pods: &[PodIndex],
         peer: AddressMatch,
         peers: Option<&[(Family, Address, Address)]>,
+        networks: Networks,
     ) -> Vec<(String, Draft)> {
-        let subject = self.pods(stage, pods);
+        let subject = self.pods_on(stage, pods, networks.own);
         let clause = |subject, peer, protocol, ports| Draft {
             protocol,
             ports,
@@ -245,8 +252,12 @@ impl<'c> Compiler<'c> {
                 }
                 PortMatch::Named(name) => {
                     let among = match stage.direction() {
-                        Direction::Ingress => self.numbers(entry.protocol, name, Some(pods), None),
-                        Direction::Egress => self.numbers(entry.protocol, name, None, peers),
+                        Direction::Ingress => {
+                            self.numbers(entry.protocol, name, Some(pods), None, networks.own)
+                        }
+                        Direction::Egress => {
+                            self.numbers(entry.protocol, name, None, peers, networks.peers)
+                        }
                     };
                     for (number, addresses) in among {
                         let named = intern(stage, singles(&addresses));
@@ -272,6 +283,7 @@ impl<'c> Compiler<'c> {
         name: &str,
         pods: Option<&[PodIndex]>,
         within: Option<&[(Family, Address, Address)]>,
+        networks: &[u16],
     ) -> BTreeMap<u16, Addresses> {
         let within = within.map(|ranges| AddressSet::from_ranges(ranges.iter().copied()));
         let mut numbers: BTreeMap<u16, Vec<PodIndex>> = BTreeMap::new();
@@ -282,7 +294,7 @@ impl<'c> Compiler<'c> {
             }
         }
         let addresses = |pods: Vec<PodIndex>| -> Addresses {
-            let all = self.selections.addresses(&pods);
+            let all = self.selections.addresses_on(&pods, networks);
             let inside = |(family, address): &&(Family, Address)| {
                 within
                     .as_ref()
@@ -297,7 +309,12 @@ impl<'c> Compiler<'c> {
     }
 
     /// All addresses a rule's peers mean; `None` for a rule without peers, which means anyone.
-    fn peer_ranges(&self, policy: &NetworkPolicy, rule: &PolicyRule) -> Option<Ranges> {
+    pub(super) fn peer_ranges(
+        &self,
+        policy: &NetworkPolicy,
+        rule: &PolicyRule,
+        networks: &[u16],
+    ) -> Option<Ranges> {
         if rule.peers.is_empty() {
             return None;
         }
@@ -306,7 +323,8 @@ impl<'c> Compiler<'c> {
             match &peer.kind {
                 PeerKind::Pods { namespaces, pods } => {
                     let (namespaces, pods) = (namespaces.as_ref(), pods.as_ref());
-                    let addresses = self.selections.peer(&policy.namespace, namespaces, pods);
+                    let own = &policy.namespace;
+                    let addresses = self.selections.peer_on(own, namespaces, pods, networks);
                     ranges.extend(singles(&addresses));
                 }
                 PeerKind::IpBlock { cidr, except } => ranges.extend(block(*cidr, except)),
@@ -317,7 +335,7 @@ impl<'c> Compiler<'c> {
 }
 
 /// The peers as text; the same for the same peers in any order.
-fn peers_text(rule: &PolicyRule) -> String {
+pub(super) fn peers_text(rule: &PolicyRule) -> String {
     let mut texts: Vec<_> = rule.peers.iter().map(peer_text).collect();
     texts.sort();
     texts.dedup();

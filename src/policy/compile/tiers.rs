@@ -13,12 +13,13 @@ use std::collections::HashMap;
 
 use super::{Compiler, Draft, Ranges, block, intern, name_of, push, rule_id, singles};
 use crate::classifier::{AddressMatch, PortRange, ProtocolMatch, RuleVerdict};
+use crate::policy::compatibility::AdminScope;
 use crate::policy::inventory::PodIndex;
 use crate::policy::stage::{StageKind, StageRules};
 use crate::policy::tiers::{
     Action, PodScope, Tier, TierPeer, TierPeerKind, TierPort, TierRule, domain_fits,
 };
-use crate::policy::{Direction, TierPolicy};
+use crate::policy::{Direction, NameUser, PRIMARY_NETWORK, TierPolicy};
 use crate::wire::{Address, protocol};
 
 /// Compiles the rules of one tier and direction.
@@ -42,7 +43,6 @@ impl Compiler<'_> {
             return;
         }
         let pods = self.selections.scope(&policy.subject);
-        let subject = self.pods(stage, &pods);
         let mut written: HashMap<String, u32> = HashMap::new();
         for (index, rule) in rules.iter().enumerate() {
             let origin = self.written(
@@ -51,21 +51,43 @@ impl Compiler<'_> {
                 format!("spec.{direction}[{index}]"),
             );
             let rule_text = rule_text(rule);
-            for (port, clause) in self.tier_clauses(stage, rule, subject, &pods) {
-                let content = format!("{rule_text} {port}");
-                let number = written.entry(content.clone()).or_default();
-                *number += 1;
-                let parts = [&policy.name, direction, &content, &number.to_string()];
-                let draft = Draft {
-                    id: rule_id(policy.kind.name(), &parts),
-                    priority: *priority,
-                    origin,
-                    ..clause
-                };
-                push(stage, draft);
+            for (network, zone) in self.tier_networks() {
+                for (port, clause) in self.tier_clauses(stage, rule, &pods, network) {
+                    let content = format!("{rule_text} {port}{}", self.network_text(network));
+                    let number = written.entry(content.clone()).or_default();
+                    *number += 1;
+                    let parts = [&policy.name, direction, &content, &number.to_string()];
+                    let draft = Draft {
+                        id: rule_id(policy.kind.name(), &parts),
+                        priority: *priority,
+                        zone,
+                        origin,
+                        ..clause
+                    };
+                    push(stage, draft);
+                }
             }
             *priority += 1;
         }
+    }
+
+    /// The networks the tiers are about, each with what rules ask of it.
+    fn tier_networks(&self) -> Vec<(u16, Option<u16>)> {
+        let mut networks = vec![(PRIMARY_NETWORK, self.primary_zone())];
+        if self.compatibility.cnp_secondary == AdminScope::All {
+            let others = self.inventory.networks();
+            networks.extend(others.map(|(number, _)| (number, Some(number))));
+        }
+        networks
+    }
+
+    /// What tells rules of one network from the same of another; empty for the cluster's own.
+    pub(super) fn network_text(&self, number: u16) -> String {
+        let mut networks = self.inventory.networks();
+        let found = networks.find(|(one, _)| *one == number);
+        found.map_or_else(String::new, |(_, network)| {
+            format!(" on {}", network.full_name())
+        })
     }
 
     /// The compiled rules of a policy rule, each with its port entry as text.
@@ -73,9 +95,11 @@ impl Compiler<'_> {
         &self,
         stage: &mut StageRules,
         rule: &TierRule,
-        subject: AddressMatch,
         pods: &[PodIndex],
+        network: u16,
     ) -> Vec<(String, Draft)> {
+        let networks = &[network];
+        let subject = self.pods_on(stage, pods, networks);
         let verdict = match rule.action {
             Action::Accept => RuleVerdict::Allow,
             Action::Deny => RuleVerdict::Deny,
@@ -90,7 +114,7 @@ impl Compiler<'_> {
                 .into_iter()
                 .collect();
         }
-        let peers = self.tier_peers(rule);
+        let peers = self.tier_peers(rule, networks);
         let peer = intern(stage, peers.clone());
         let mut clauses = Vec::new();
         if rule.ports.is_empty() {
@@ -113,8 +137,12 @@ impl Compiler<'_> {
                 TierPort::Named(name) => {
                     for number in [protocol::TCP, protocol::UDP, protocol::SCTP] {
                         let numbers = match stage.direction() {
-                            Direction::Ingress => self.numbers(number, name, Some(pods), None),
-                            Direction::Egress => self.numbers(number, name, None, Some(&peers)),
+                            Direction::Ingress => {
+                                self.numbers(number, name, Some(pods), None, networks)
+                            }
+                            Direction::Egress => {
+                                self.numbers(number, name, None, Some(&peers), networks)
+                            }
                         };
                         for (port, addresses) in numbers {
                             let named = intern(stage, singles(&addresses));
@@ -138,15 +166,15 @@ impl Compiler<'_> {
     }
 
     /// All addresses a rule's peers mean.
-    fn tier_peers(&self, rule: &TierRule) -> Ranges {
+    fn tier_peers(&self, rule: &TierRule, networks: &[u16]) -> Ranges {
         let mut ranges = Ranges::new();
         for peer in &rule.peers {
             match &peer.kind {
                 TierPeerKind::Pods(scope) => {
-                    ranges.extend(singles(&self.selections.scope_addresses(scope)));
+                    ranges.extend(singles(&self.selections.scope_addresses(scope, networks)));
                 }
-                TierPeerKind::Networks(networks) => {
-                    ranges.extend(networks.iter().flat_map(|network| block(*network, &[])));
+                TierPeerKind::Networks(blocks) => {
+                    ranges.extend(blocks.iter().flat_map(|one| block(*one, &[])));
                 }
                 TierPeerKind::Nodes(selector) => {
                     let nodes = self.inventory.nodes();
@@ -155,7 +183,10 @@ impl Compiler<'_> {
                 }
                 TierPeerKind::DomainNames(patterns) => {
                     let fits = |name: &str| patterns.iter().any(|one| domain_fits(one, name));
-                    let known = self.names.iter().filter(|(name, _)| fits(name));
+                    let known = self
+                        .names
+                        .iter(NameUser::EgressFirewall)
+                        .filter(|(name, _)| fits(name));
                     ranges.extend(known.flat_map(|(_, addresses)| addresses).map(single));
                 }
                 TierPeerKind::Unknown(_) => {}

@@ -67,25 +67,41 @@ pub enum Kind {
     Node,
     Service,
     NetworkPolicy,
+    Tier(TierKind),
+    EgressNetworkPolicy,
+    NetNamespace,
+    HostSubnet,
+    ClusterNetwork,
+    EgressFirewall,
+    AdminOutputRules,
+    MultiNetworkPolicy,
+    NetworkAttachmentDefinition,
     SecurityGroup,
     Vip,
     Subnet,
-    Tier(TierKind),
 }
 
 impl Kind {
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 19] = [
         Kind::Pod,
         Kind::Namespace,
         Kind::Node,
         Kind::Service,
         Kind::NetworkPolicy,
-        Kind::SecurityGroup,
-        Kind::Vip,
-        Kind::Subnet,
         Kind::Tier(TierKind::Admin),
         Kind::Tier(TierKind::Baseline),
         Kind::Tier(TierKind::Cluster),
+        Kind::EgressNetworkPolicy,
+        Kind::NetNamespace,
+        Kind::HostSubnet,
+        Kind::ClusterNetwork,
+        Kind::EgressFirewall,
+        Kind::AdminOutputRules,
+        Kind::MultiNetworkPolicy,
+        Kind::NetworkAttachmentDefinition,
+        Kind::SecurityGroup,
+        Kind::Vip,
+        Kind::Subnet,
     ];
 
     pub fn name(self) -> &'static str {
@@ -95,21 +111,44 @@ impl Kind {
             Kind::Node => "Node",
             Kind::Service => "Service",
             Kind::NetworkPolicy => "NetworkPolicy",
+            Kind::Tier(kind) => kind.name(),
+            Kind::EgressNetworkPolicy => "EgressNetworkPolicy",
+            Kind::NetNamespace => "NetNamespace",
+            Kind::HostSubnet => "HostSubnet",
+            Kind::ClusterNetwork => "ClusterNetwork",
+            Kind::EgressFirewall => "EgressFirewall",
+            Kind::AdminOutputRules => "AdminOutputRules",
+            Kind::MultiNetworkPolicy => "MultiNetworkPolicy",
+            Kind::NetworkAttachmentDefinition => "NetworkAttachmentDefinition",
             Kind::SecurityGroup => "SecurityGroup",
             Kind::Vip => "Vip",
             Kind::Subnet => "Subnet",
-            Kind::Tier(kind) => kind.name(),
         }
     }
 
     pub fn versions(self) -> &'static [&'static str] {
         match self {
             Kind::NetworkPolicy => &["networking.k8s.io/v1", "extensions/v1beta1"],
-            Kind::SecurityGroup | Kind::Vip | Kind::Subnet => &["kubeovn.io/v1"],
             Kind::Tier(TierKind::Cluster) => &["policy.networking.k8s.io/v1alpha2"],
             Kind::Tier(_) => &["policy.networking.k8s.io/v1alpha1"],
+            Kind::EgressNetworkPolicy
+            | Kind::NetNamespace
+            | Kind::HostSubnet
+            | Kind::ClusterNetwork => &["network.openshift.io/v1", "v1"],
+            Kind::EgressFirewall => &["k8s.ovn.org/v1"],
+            Kind::AdminOutputRules => &["portcullis.io/v1alpha1"],
+            Kind::MultiNetworkPolicy => &["k8s.cni.cncf.io/v1beta1", "k8s.cni.cncf.io/v1beta2"],
+            Kind::NetworkAttachmentDefinition => &["k8s.cni.cncf.io/v1"],
+            Kind::SecurityGroup | Kind::Vip | Kind::Subnet => &["kubeovn.io/v1"],
             _ => &["v1"],
         }
+    }
+
+    /// Has the group of this version the kind, in whatever version?
+    pub fn is_of_group(self, version: &str) -> bool {
+        let group = |version: &str| version.split_once('/').map(|(group, _)| group.to_owned());
+        let mut versions = self.versions().iter();
+        versions.any(|one| group(one).is_some() && group(one) == group(version))
     }
 
     pub fn is_namespaced(self) -> bool {
@@ -118,18 +157,27 @@ impl Kind {
             Kind::Namespace
                 | Kind::Node
                 | Kind::Tier(_)
+                | Kind::NetNamespace
+                | Kind::HostSubnet
+                | Kind::ClusterNetwork
+                | Kind::AdminOutputRules
                 | Kind::SecurityGroup
                 | Kind::Vip
                 | Kind::Subnet
         )
     }
 
-    /// Is it a policy, of which every field matters and every unknown one is reported by its own
-    /// decoder?
+    /// Does its decoder report every field it does not read, as it does for policies?
     pub fn is_policy(self) -> bool {
-        matches!(
+        !matches!(
             self,
-            Kind::NetworkPolicy | Kind::SecurityGroup | Kind::Tier(_)
+            Kind::Pod
+                | Kind::Namespace
+                | Kind::Node
+                | Kind::Service
+                | Kind::NetworkAttachmentDefinition
+                | Kind::Vip
+                | Kind::Subnet
         )
     }
 
@@ -172,10 +220,15 @@ pub fn is_misspelt_kind(kind: &str, version: &str) -> bool {
 /// May a group that is not Kubernetes' own have a kind of the same name, as Calico has a
 /// NetworkPolicy?
 pub fn may_own_same_kind(version: &str) -> bool {
+    let group_of = |version: &str| version.split_once('/').map(|(group, _)| group.to_owned());
+    let read_here = |group: &str| {
+        let versions = Kind::ALL.into_iter().flat_map(Kind::versions);
+        let mut groups = versions.filter_map(|version| group_of(version));
+        groups.any(|read| read == group)
+    };
     version.split_once('/').is_some_and(|(group, _)| {
-        let own = group.eq_ignore_ascii_case(KUBE_OVN_GROUP.trim_end_matches('/'));
-        group.contains('.')
-            && !own
+        !read_here(group)
+            && group.contains('.')
             && !group.ends_with(".k8s.io")
             && !group.starts_with("networking")
     })

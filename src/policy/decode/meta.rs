@@ -1,11 +1,14 @@
 //! What every object has (`apiVersion`, `kind`, `metadata`), and lists of objects.
 
+use super::super::Policies;
 use super::super::document::{Field, Node, Position};
 use super::super::finding::id;
 use super::super::inventory::Labels;
 use super::kind::{Kind, NETWORKING_KINDS, is_misspelt_kind, may_own_same_kind};
-use super::{Objects, Path, Reader, Severity};
-use super::{core, known, kube_ovn, network_policy, security_group, service, tiers, words};
+use super::{
+    Objects, Path, Reader, Severity, admin_output, cluster_network, core, egress_firewall, known,
+    kube_ovn, multi_network, network_policy, openshift, security_group, service, tiers, words,
+};
 
 /// Namespace of a namespaced object that does not name one.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -114,6 +117,19 @@ fn decode_kind(
             let policy = network_policy::decode(reader, fields, metadata);
             keep(reader, mark, &mut objects.policies.network_policies, policy);
         }
+        Kind::MultiNetworkPolicy => {
+            let policy = multi_network::policy(reader, fields, metadata);
+            let policies = &mut objects.policies.multi_network_policies;
+            keep(reader, mark, policies, policy);
+        }
+        Kind::NetworkAttachmentDefinition => {
+            let network = multi_network::definition(reader, fields, metadata);
+            keep(reader, mark, &mut objects.networks, network);
+        }
+        Kind::Tier(kind) => {
+            let policy = tiers::decode(reader, kind, fields, metadata);
+            keep(reader, mark, &mut objects.policies.tiers, policy);
+        }
         Kind::SecurityGroup => {
             let group = security_group::decode(reader, fields, metadata);
             keep(reader, mark, &mut objects.policies.security_groups, group);
@@ -126,10 +142,46 @@ fn decode_kind(
             let subnet = kube_ovn::subnet(reader, fields, metadata);
             keep(reader, mark, &mut objects.subnets, subnet);
         }
-        Kind::Tier(kind) => {
-            let policy = tiers::decode(reader, kind, fields, metadata);
-            keep(reader, mark, &mut objects.policies.tiers, policy);
+        _ => decode_egress(reader, kind, mark, fields, metadata, &mut objects.policies),
+    }
+}
+
+/// The kinds that are about what leaves the cluster, and about OpenShift's network.
+fn decode_egress(
+    reader: &mut Reader,
+    kind: Kind,
+    mark: usize,
+    fields: &[Field],
+    metadata: Metadata,
+    policies: &mut Policies,
+) {
+    let openshift = &mut policies.openshift;
+    match kind {
+        Kind::EgressNetworkPolicy => {
+            let policy = openshift::egress_network_policy(reader, fields, metadata);
+            keep(reader, mark, &mut openshift.egress_network_policies, policy);
         }
+        Kind::NetNamespace => {
+            let net_namespace = openshift::net_namespace(reader, fields, metadata);
+            keep(reader, mark, &mut openshift.net_namespaces, net_namespace);
+        }
+        Kind::HostSubnet => {
+            let host_subnet = openshift::host_subnet(reader, fields, metadata);
+            keep(reader, mark, &mut openshift.host_subnets, host_subnet);
+        }
+        Kind::ClusterNetwork => {
+            let network = cluster_network::decode(reader, fields, metadata);
+            keep(reader, mark, &mut openshift.cluster_networks, network);
+        }
+        Kind::EgressFirewall => {
+            let firewall = egress_firewall::decode(reader, fields, metadata);
+            keep(reader, mark, &mut policies.egress_firewalls, firewall);
+        }
+        Kind::AdminOutputRules => {
+            let list = admin_output::decode(reader, fields, metadata);
+            keep(reader, mark, &mut policies.admin_output_rules, list);
+        }
+        _ => {}
     }
 }
 
@@ -165,7 +217,9 @@ fn identify<'n>(
         None if (kind, version) == ("List", "v1") => return Some(Identity::List(None)),
         _ => {}
     }
-    let wrong = if kind == "List" || known.is_some() && !may_own_same_kind(version) {
+    let own_group = known.is_some_and(|known| known.is_of_group(version));
+    let foreign = !own_group && may_own_same_kind(version);
+    let wrong = if kind == "List" || known.is_some() && !foreign {
         Some("apiVersion")
     } else if version == "networking.k8s.io/v1" && !NETWORKING_KINDS.contains(&listed)
         || is_misspelt_kind(kind, version)

@@ -4,12 +4,18 @@
 //! field as its strict decoder, an invalid value as its field errors. Unlike the apiserver, which
 //! stops at the first object it cannot decode, every problem of every object is reported.
 
+mod admin_output;
+mod cluster_network;
 mod core;
+mod egress_firewall;
 mod kind;
 mod known;
 mod kube_ovn;
 mod meta;
+mod multi_network;
 mod network_policy;
+mod node_network;
+mod openshift;
 mod schema;
 mod security_group;
 mod selector;
@@ -21,9 +27,10 @@ pub mod words;
 use std::fmt::Display;
 use std::sync::Arc;
 
+use super::compatibility::MultiNetworkDialect;
 use super::document::{Field, Node, Position, Value};
 use super::finding::id;
-use super::inventory::{Labels, Namespace, Pod, Service, Source};
+use super::inventory::{Labels, Namespace, Network, Pod, Service, Source};
 use super::kube_ovn::{Subnet, Vip};
 use super::{Compatibility, Document, Finding, Place, Policies, Severity};
 
@@ -38,6 +45,8 @@ pub struct Objects {
     pub nodes: Vec<super::inventory::Node>,
     /// Services in file order.
     pub services: Vec<Service>,
+    /// NetworkAttachmentDefinitions in file order.
+    pub networks: Vec<Network>,
     /// Addresses pods may have beside their own, in file order.
     pub vips: Vec<Vip>,
     /// Subnets of Kube-OVN in file order.
@@ -159,6 +168,12 @@ impl Reader<'_> {
             document: self.document,
             position,
         }
+    }
+
+    /// Whose reading of MultiNetworkPolicy counts, while one is read.
+    fn multi_network(&self) -> Option<MultiNetworkDialect> {
+        let is_one = self.object.starts_with("MultiNetworkPolicy");
+        is_one.then_some(self.compatibility.mnp_compat)
     }
 
     /// To be compared with [`Reader::failed_since`].

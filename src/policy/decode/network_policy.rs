@@ -4,6 +4,7 @@
 use ipnet::IpNet;
 
 use super::super::Direction;
+use super::super::compatibility::MultiNetworkDialect;
 use super::super::document::{Field, Node, Position, Value};
 use super::super::finding::id;
 use super::super::network_policy::{
@@ -16,6 +17,16 @@ use crate::wire::protocol;
 
 /// Decodes a policy. When it has errors the result is incomplete.
 pub fn decode(reader: &mut Reader, fields: &[Field], metadata: Metadata) -> NetworkPolicy {
+    decode_with_types(reader, fields, metadata).0
+}
+
+/// As [`decode`], with `policyTypes` as `[ingress, egress]`; `None` where absent or empty.
+pub(super) fn decode_with_types(
+    reader: &mut Reader,
+    fields: &[Field],
+    metadata: Metadata,
+) -> (NetworkPolicy, Option<[bool; 2]>) {
+    let mut types = None;
     let mut policy = NetworkPolicy {
         namespace: metadata.namespace,
         name: metadata.name,
@@ -29,15 +40,16 @@ pub fn decode(reader: &mut Reader, fields: &[Field], metadata: Metadata) -> Netw
     let known = ["apiVersion", "kind", "metadata", "spec", "status"];
     for field in fields {
         match &*field.key {
-            "spec" => spec(reader, field, &mut policy),
+            "spec" => types = spec(reader, field, &mut policy),
             key if known.contains(&key) => {}
             _ => reader.unknown_field(Severity::Error, field, &Path::ROOT, &known),
         }
     }
-    policy
+    (policy, types)
 }
 
-fn spec(reader: &mut Reader, field: &Field, policy: &mut NetworkPolicy) {
+/// Decodes the rest; what `policyTypes` says.
+fn spec(reader: &mut Reader, field: &Field, policy: &mut NetworkPolicy) -> Option<[bool; 2]> {
     let path = Path::ROOT.field("spec");
     let owner = "NetworkPolicySpec";
     let fields = reader.mapping(&field.node, &path, "NetworkPolicy", owner_type(owner));
@@ -63,8 +75,8 @@ fn spec(reader: &mut Reader, field: &Field, policy: &mut NetworkPolicy) {
     }
     // Absent and empty are the same: a policy is about ingress, and about egress when it has rules
     // for it (SetDefaults_NetworkPolicy).
-    let types = types.unwrap_or([true, !policy.egress.is_empty()]);
-    [policy.isolates_ingress, policy.isolates_egress] = types;
+    let defaulted = types.unwrap_or([true, !policy.egress.is_empty()]);
+    [policy.isolates_ingress, policy.isolates_egress] = defaulted;
     for direction in [Direction::Ingress, Direction::Egress] {
         let name = field_of(direction);
         let field = fields.iter().find(|field| &*field.key == name);
@@ -83,6 +95,7 @@ fn spec(reader: &mut Reader, field: &Field, policy: &mut NetworkPolicy) {
             );
         }
     }
+    types
 }
 
 /// `[ingress, egress]`, or `None` for an absent or empty list.
@@ -109,8 +122,11 @@ fn policy_types(reader: &mut Reader, node: &Node, path: &Path) -> Option<[bool; 
         reader.invalid(node.position, path, value, detail);
         return unknown;
     }
+    let any_case = reader.multi_network() == Some(MultiNetworkDialect::Iptables);
     for (index, text) in texts.iter().enumerate() {
         match *text {
+            text if any_case && text.eq_ignore_ascii_case("ingress") => types[0] = true,
+            text if any_case && text.eq_ignore_ascii_case("egress") => types[1] = true,
             "Ingress" => types[0] = true,
             "Egress" => types[1] = true,
             other => {
@@ -326,7 +342,15 @@ fn port_match(
     }
 }
 
-fn peer(reader: &mut Reader, node: &Node, path: &Path, owner: &str) -> Option<Peer> {
+/// A peer; more than one where a dialect reads it so.
+fn peer(reader: &mut Reader, node: &Node, path: &Path, owner: &str) -> Vec<Peer> {
+    let position = node.position;
+    let kinds = peer_kinds(reader, node, path, owner).unwrap_or_default();
+    let peer = |kind| Peer { position, kind };
+    kinds.into_iter().map(peer).collect()
+}
+
+fn peer_kinds(reader: &mut Reader, node: &Node, path: &Path, owner: &str) -> Option<Vec<PeerKind>> {
     let fields = reader.mapping(node, path, owner, "v1.NetworkPolicyPeer")?;
     let owner = "NetworkPolicyPeer";
     let (mut pods, mut namespaces, mut block) = (None, None, None);
@@ -361,16 +385,17 @@ fn peer(reader: &mut Reader, node: &Node, path: &Path, owner: &str) -> Option<Pe
         }
         (0, true) => PeerKind::Pods { namespaces, pods },
         (_, false) => block?,
+        (_, true) if reader.multi_network() == Some(MultiNetworkDialect::Iptables) => block?,
+        (_, true) if reader.multi_network() == Some(MultiNetworkDialect::OvnKubernetes) => {
+            return Some(vec![block?, PeerKind::Pods { namespaces, pods }]);
+        }
         (_, true) => {
             let detail = "may not specify both ipBlock and another peer";
             reader.forbidden(node.position, path, detail);
             return None;
         }
     };
-    Some(Peer {
-        position: node.position,
-        kind,
-    })
+    Some(vec![kind])
 }
 
 fn ip_block(reader: &mut Reader, node: &Node, path: &Path, owner: &str) -> Option<PeerKind> {

@@ -12,7 +12,7 @@ use crate::policy::tiers::{
     Action, PodScope, Tier, TierKind, TierPeer, TierPeerKind, TierPolicy, TierPort, TierRule,
     domain_fits,
 };
-use crate::policy::{Direction, Finding, LabelSelector, Names, Severity};
+use crate::policy::{Direction, Finding, LabelSelector, NameUser, Names, Severity};
 use crate::wire::protocol;
 
 /// Warnings about policies that load; `policies` are in the order in which they are asked.
@@ -130,7 +130,7 @@ impl Linter<'_> {
 
     fn peer(&mut self, policy: &TierPolicy, peer: &TierPeer, path: &str) {
         let (id, message) = match &peer.kind {
-            TierPeerKind::Pods(scope) if self.selections.scope_addresses(scope).is_empty() => (
+            TierPeerKind::Pods(scope) if self.selections.scope(scope).is_empty() => (
                 id::PEER_SELECTS_NOTHING,
                 "no effect: this peer selects no pod".to_owned(),
             ),
@@ -140,7 +140,7 @@ impl Linter<'_> {
             ),
             TierPeerKind::DomainNames(patterns) => {
                 let unknown = |pattern: &&String| {
-                    let mut known = self.names.iter();
+                    let mut known = self.names.iter(NameUser::EgressFirewall);
                     !known.any(|(name, addresses)| {
                         domain_fits(pattern, name) && !addresses.is_empty()
                     })

@@ -4,13 +4,16 @@
 //! the compiler but the decoded objects: not the selectors, not the look-ups, not the table of which
 //! step spares which.
 
+mod egress;
+mod multi_network;
 mod network_policy;
+mod openshift;
 mod security_group;
 mod tiers;
 
-use super::compatibility::Combination;
+use super::compatibility::{AdminScope, Combination};
 use super::tiers::Tier;
-use super::{Direction, PolicyKey, PolicySet};
+use super::{Direction, PRIMARY_NETWORK, PolicyKey, PolicySet};
 use crate::classifier::RuleVerdict;
 use crate::wire::{Family, FlowKey};
 
@@ -30,8 +33,10 @@ pub fn evaluate(set: &PolicySet, packet: impl Into<PolicyKey>) -> Decision {
         true => None,
         false => {
             let groups = security_groups(set, &packet, Direction::Egress);
-            let egress = groups.or_else(|| np_stack(set, &packet, Direction::Egress));
-            egress.or_else(|| ingress(set, &packet))
+            groups
+                .or_else(|| egress(set, &packet))
+                .or_else(|| between(set, &packet).map(|family| (family, Direction::Egress)))
+                .or_else(|| ingress(set, &packet))
         }
     };
     Decision {
@@ -43,27 +48,33 @@ pub fn evaluate(set: &PolicySet, packet: impl Into<PolicyKey>) -> Decision {
     }
 }
 
-/// What stands before the destination: the administrator, its security groups, the other tiers.
-///
-/// Both must allow. Where Kube-OVN decides, what the administrator accepts is not asked of the
-/// groups, and what groups have an opinion of is asked of nobody else.
-fn ingress(set: &PolicySet, packet: &PolicyKey) -> Option<(&'static str, Direction)> {
-    let direction = Direction::Ingress;
-    let kube_ovn = set.compatibility.sg_np_combine == Combination::KubeOvn;
-    let admin = admin(set, packet, direction);
-    match admin {
-        tiers::Opinion::Deny => return Some(("Admin", direction)),
-        tiers::Opinion::Accept if kube_ovn => return None,
-        _ => {}
-    }
-    match security_group::opinion(set, packet, direction) {
-        Some(RuleVerdict::Deny) => return Some(("SG", direction)),
-        Some(_) if kube_ovn => return None,
-        _ => {}
-    }
-    match admin {
+/// The tiers of the source.
+fn egress(set: &PolicySet, packet: &PolicyKey) -> Option<(&'static str, Direction)> {
+    match tier(set, packet, Direction::Egress, Tier::Admin) {
         tiers::Opinion::Accept => None,
-        _ => below_admin(set, packet, direction),
+        tiers::Opinion::Deny => Some(("Admin", Direction::Egress)),
+        tiers::Opinion::None => below_admin(set, packet, Direction::Egress),
+    }
+}
+
+/// What stands before the destination: the strongest tier, its security groups, the other tiers.
+/// Where Kube-OVN decides, whoever of the first two has an opinion is the last to be asked.
+fn ingress(set: &PolicySet, packet: &PolicyKey) -> Option<(&'static str, Direction)> {
+    let alone = set.compatibility.sg_np_combine == Combination::KubeOvn;
+    let admin = tier(set, packet, Direction::Ingress, Tier::Admin);
+    match admin {
+        tiers::Opinion::Deny => return Some(("Admin", Direction::Ingress)),
+        tiers::Opinion::Accept if alone => return None,
+        _ => {}
+    }
+    match (
+        security_group::opinion(set, packet, Direction::Ingress),
+        admin,
+    ) {
+        (Some(RuleVerdict::Deny), _) => Some(("SG", Direction::Ingress)),
+        (Some(_), _) if alone => None,
+        (_, tiers::Opinion::Accept) => None,
+        _ => below_admin(set, packet, Direction::Ingress),
     }
 }
 
@@ -76,48 +87,75 @@ fn security_groups(
     (verdict == Some(RuleVerdict::Deny)).then_some(("SG", direction))
 }
 
-/// The tiers of one end, from strongest to weakest; which of them denies.
-fn np_stack(
-    set: &PolicySet,
-    packet: &PolicyKey,
-    direction: Direction,
-) -> Option<(&'static str, Direction)> {
-    match admin(set, packet, direction) {
-        tiers::Opinion::Accept => None,
-        tiers::Opinion::Deny => Some(("Admin", direction)),
-        tiers::Opinion::None => below_admin(set, packet, direction),
+/// What a tier of the administrator says on behalf of one end.
+fn tier(set: &PolicySet, packet: &PolicyKey, direction: Direction, tier: Tier) -> tiers::Opinion {
+    let key = &packet.key;
+    let network = network_of(packet, direction);
+    // On the way round by a Service the administrator's tiers are asked all the same.
+    let own_directly = is_own_address(packet) && *key == packet.original;
+    let administered =
+        network == PRIMARY_NETWORK || set.compatibility.cnp_secondary == AdminScope::All;
+    match administered && !own_directly {
+        true => tiers::opinion(set, key, direction, network, tier),
+        false => tiers::Opinion::None,
     }
 }
 
-/// Is it a pod talking to its own address, and not on the way round by a Service, where the
-/// administrator's tiers are asked all the same?
-fn is_own_directly(packet: &PolicyKey) -> bool {
-    packet.key.source == packet.key.destination && packet.key == packet.original
-}
-
-fn admin(set: &PolicySet, packet: &PolicyKey, direction: Direction) -> tiers::Opinion {
-    match is_own_directly(packet) {
-        true => tiers::Opinion::None,
-        false => tiers::opinion(set, &packet.key, direction, Tier::Admin),
-    }
-}
-
+/// NetworkPolicy, or MultiNetworkPolicy on other networks, and the weakest tier; which of them
+/// denies.
 fn below_admin(
     set: &PolicySet,
     packet: &PolicyKey,
     direction: Direction,
 ) -> Option<(&'static str, Direction)> {
+    let (family, verdict) = match network_of(packet, direction) {
+        _ if is_own_address(packet) => ("", None),
+        PRIMARY_NETWORK => ("NP", network_policy::opinion(set, &packet.key, direction)),
+        _ => ("MNP", multi_network::opinion(set, packet, direction)),
+    };
+    if let Some(verdict) = verdict {
+        return (verdict == RuleVerdict::Deny).then_some((family, direction));
+    }
+    match tier(set, packet, direction, Tier::Baseline) {
+        tiers::Opinion::Deny => Some(("Baseline", direction)),
+        _ => None,
+    }
+}
+
+fn network_of(packet: &PolicyKey, direction: Direction) -> u16 {
+    match direction {
+        Direction::Egress => packet.source_network,
+        Direction::Ingress => packet.destination_network,
+    }
+}
+
+fn is_own_address(packet: &PolicyKey) -> bool {
+    packet.key.source == packet.key.destination
+        && packet.source_network == packet.destination_network
+}
+
+/// What stands between the two ends: projects' networks where the destination is in the cluster,
+/// else the lists for what leaves it. Which of them denies.
+fn between(set: &PolicySet, packet: &PolicyKey) -> Option<&'static str> {
     let key = &packet.key;
-    let own_address = key.source == key.destination;
-    if !own_address && let Some(verdict) = network_policy::opinion(set, key, direction) {
-        return (verdict == RuleVerdict::Deny).then_some(("NP", direction));
+    if packet.source_network != PRIMARY_NETWORK {
+        return None;
     }
-    if !is_own_directly(packet)
-        && let tiers::Opinion::Deny = tiers::opinion(set, key, direction, Tier::Baseline)
-    {
-        return Some(("Baseline", direction));
+    let own_address =
+        key.source == key.destination && packet.destination_network == PRIMARY_NETWORK;
+    if !own_address && openshift::isolation_denies(set, packet) {
+        return Some("VNID");
     }
-    None
+    if openshift::policy_allows(set, key) == Some(false) {
+        return Some("ENP");
+    }
+    if egress::firewall_allows(set, key) == Some(false) {
+        return Some("EgressFirewall");
+    }
+    if openshift::has_no_egress_address(set, key) {
+        return Some("egressIP");
+    }
+    egress::output_drops(set, key).then_some("AdminOutput")
 }
 
 fn is_discovery(packet: &PolicyKey) -> bool {

@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 
 use super::network_policy::{pod_at, selector_fits};
+use crate::policy::PRIMARY_NETWORK;
 use crate::policy::inventory::Pod;
 use crate::policy::tiers::{
     Action, PodScope, Tier, TierKind, TierPeer, TierPeerKind, TierPolicy, TierPort, TierRule,
 };
-use crate::policy::{Direction, PolicySet};
+use crate::policy::{Direction, NameUser, PolicySet};
 use crate::wire::FlowKey;
 
 /// What a tier says of a packet on behalf of one of its ends.
@@ -21,14 +22,22 @@ pub enum Opinion {
 }
 
 /// Walks a tier: its policies that select the end, by priority, and their rules from the top.
-pub fn opinion(set: &PolicySet, key: &FlowKey, direction: Direction, tier: Tier) -> Opinion {
+/// Pods are known by their addresses on `network`.
+pub fn opinion(
+    set: &PolicySet,
+    key: &FlowKey,
+    direction: Direction,
+    network: u16,
+    tier: Tier,
+) -> Opinion {
+    let set = &View { set, network };
     let source = key.source.to_ip(key.family);
     let destination = key.destination.to_ip(key.family);
     let (own, peer) = match direction {
         Direction::Egress => (source, destination),
         Direction::Ingress => (destination, source),
     };
-    let Some(pod) = pod_at(set, own) else {
+    let Some(pod) = set.pod_at(own) else {
         return Opinion::None;
     };
     let mut policies: Vec<&TierPolicy> = set.policies.tiers.iter().collect();
@@ -58,9 +67,43 @@ pub fn opinion(set: &PolicySet, key: &FlowKey, direction: Direction, tier: Tier)
     Opinion::None
 }
 
+/// A set as seen on one network.
+struct View<'v> {
+    set: &'v PolicySet,
+    network: u16,
+}
+
+impl std::ops::Deref for View<'_> {
+    type Target = PolicySet;
+
+    fn deref(&self) -> &PolicySet {
+        self.set
+    }
+}
+
+impl View<'_> {
+    fn pod_at(&self, address: IpAddr) -> Option<&Pod> {
+        if self.network == PRIMARY_NETWORK {
+            return pod_at(self.set, address);
+        }
+        let inventory = &self.set.inventory;
+        let mut networks = inventory.networks();
+        let (_, network) = networks.find(|(number, _)| *number == self.network)?;
+        inventory.pods().iter().find(|pod| {
+            let mut attachments = pod.attachments.iter();
+            let has = attachments.any(|one| {
+                let of_network = one.network.split_once('/').unwrap_or(("", &one.network));
+                of_network == (&network.namespace, &network.name)
+                    && one.addresses.contains(&address)
+            });
+            has && !pod.terminated && !pod.host_network
+        })
+    }
+}
+
 /// What a rule does with a packet, if it matches.
 fn outcome(
-    set: &PolicySet,
+    set: &View,
     rule: &TierRule,
     key: &FlowKey,
     peer: IpAddr,
@@ -74,9 +117,9 @@ fn outcome(
         };
     }
     let peer_fits = rule.peers.iter().any(|one| match &one.kind {
-        TierPeerKind::Pods(scope) => {
-            pod_at(set, peer).is_some_and(|pod| scope_fits(set, scope, pod))
-        }
+        TierPeerKind::Pods(scope) => set
+            .pod_at(peer)
+            .is_some_and(|pod| scope_fits(set, scope, pod)),
         TierPeerKind::Networks(networks) => networks.iter().any(|one| one.contains(&peer)),
         TierPeerKind::Nodes(selector) => set
             .inventory
@@ -95,7 +138,7 @@ fn outcome(
                 && *first <= key.destination_port
                 && key.destination_port <= *last
         }
-        TierPort::Named(name) => pod_at(set, destination).is_some_and(|pod| {
+        TierPort::Named(name) => set.pod_at(destination).is_some_and(|pod| {
             pod.ports.iter().any(|port| {
                 port.name.as_deref() == Some(name)
                     && port.protocol == key.protocol
@@ -107,21 +150,26 @@ fn outcome(
 }
 
 /// Is the address one of those a pattern of names stands for?
-fn means(set: &PolicySet, pattern: &str, address: IpAddr) -> bool {
+fn means(set: &View, pattern: &str, address: IpAddr) -> bool {
     if !pattern.starts_with("*.") {
-        return set.names.lookup(pattern).contains(&address);
+        return set
+            .names
+            .addresses(NameUser::EgressFirewall, pattern)
+            .is_some_and(|addresses| addresses.contains(&address));
     }
     let wanted: Vec<&str> = pattern.split('.').skip(1).collect();
-    set.names.iter().any(|(name, addresses)| {
-        let labels: Vec<&str> = name.split('.').collect();
-        // At least one label in front of what the pattern ends with.
-        labels.len() > wanted.len()
-            && labels[labels.len() - wanted.len()..] == wanted[..]
-            && addresses.contains(&address)
-    })
+    set.names
+        .iter(NameUser::EgressFirewall)
+        .any(|(name, addresses)| {
+            let labels: Vec<&str> = name.split('.').collect();
+            // At least one label in front of what the pattern ends with.
+            labels.len() > wanted.len()
+                && labels[labels.len() - wanted.len()..] == wanted[..]
+                && addresses.contains(&address)
+        })
 }
 
-fn scope_fits(set: &PolicySet, scope: &PodScope, pod: &Pod) -> bool {
+fn scope_fits(set: &View, scope: &PodScope, pod: &Pod) -> bool {
     let mut namespaces = set.inventory.namespaces();
     let namespace = namespaces.find(|namespace| namespace.name == pod.namespace);
     namespace.is_some_and(|found| selector_fits(&scope.namespaces, &found.labels))

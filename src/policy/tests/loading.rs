@@ -15,7 +15,7 @@ fn file(name: &str, text: &str) -> SourceFile {
 }
 
 fn load_files(files: &[SourceFile]) -> Loaded {
-    load(files, &Compatibility::default())
+    load(files, &Compatibility::default(), &Names::default())
 }
 
 #[test]
@@ -181,8 +181,8 @@ fn the_same_object_twice_is_refused_with_both_places() {
 #[test]
 fn unknown_kinds_are_told_and_change_nothing() {
     let other = "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d, namespace: b}\n\
-                 spec: {anything: [goes]}\n---\napiVersion: k8s.cni.cncf.io/v1beta1\n\
-                 kind: MultiNetworkPolicy\nmetadata: {name: m, namespace: b}\n";
+                 spec: {anything: [goes]}\n---\napiVersion: cilium.io/v2\n\
+                 kind: CiliumNetworkPolicy\nmetadata: {name: m, namespace: b}\n";
     let loaded = load_text(&format!("{POD}---\n{POLICY}{other}"));
     let lines: Vec<_> = loaded.findings.iter().map(ToString::to_string).collect();
     assert_eq!(
@@ -190,8 +190,8 @@ fn unknown_kinds_are_told_and_change_nothing() {
         [
             "f.yaml:12:7: warning: document 3: Deployment/b/d: kind: kind \"Deployment\" in \
              version \"apps/v1\" is not read: no effect [unknown-kind]",
-            "f.yaml:17:7: warning: document 4: MultiNetworkPolicy/b/m: kind: kind \
-             \"MultiNetworkPolicy\" in version \"k8s.cni.cncf.io/v1beta1\" is not read: no effect \
+            "f.yaml:17:7: warning: document 4: CiliumNetworkPolicy/b/m: kind: kind \
+             \"CiliumNetworkPolicy\" in version \"cilium.io/v2\" is not read: no effect \
              [unknown-kind]",
         ]
     );
