@@ -53,10 +53,7 @@ pub fn checks(
 ) -> Vec<Check> {
     let sender = port_of(policy, &probe.from, None);
     let receiver = port_of(policy, &probe.to, packet.filter(|_| !answers));
-    let addresses = match packet {
-        Some(packet) => Some(Addresses::new(probe, packet, answers)),
-        None => None,
-    };
+    let addresses = packet.map(|packet| Addresses::new(probe, packet, answers));
     let sent = frame(
         policy,
         probe,

@@ -1,6 +1,6 @@
 //! Files to policies in force, or to the reasons why not: all or nothing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use super::compatibility::MultiNetworkDialect;
@@ -368,6 +368,7 @@ fn report_same_cluster_addresses(objects: &Objects, findings: &mut Vec<Finding>)
 /// Groups named as the other end must exist, and no two may be kept under one name.
 fn report_groups(groups: &[SecurityGroup], findings: &mut Vec<Finding>) {
     let mut kept: HashMap<String, &SecurityGroup> = HashMap::new();
+    let known: HashSet<&str> = groups.iter().map(|group| &*group.name).collect();
     for group in groups {
         let object = || format!("SecurityGroup/{}", group.name);
         let other = *kept.entry(group.folded_name()).or_insert(group);
@@ -387,7 +388,7 @@ fn report_groups(groups: &[SecurityGroup], findings: &mut Vec<Finding>) {
                 let Remote::Group { name, position } = &rule.remote else {
                     continue;
                 };
-                if groups.iter().any(|group| group.name == *name) {
+                if known.contains(&**name) {
                     continue;
                 }
                 let field = rules_field(direction);

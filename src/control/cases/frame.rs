@@ -27,11 +27,15 @@ pub(super) fn frame<'d>(
     fields: &mut Fields<'d>,
     protocol: Option<ProbeProtocol>,
 ) -> FrameFields {
-    let mut frame = FrameFields::default();
-    frame.source_mac = fields.take("src_mac").and_then(|mac| reader.parsed(mac));
-    frame.destination_mac = fields.take("dst_mac").and_then(|mac| reader.parsed(mac));
+    let source_mac = fields.take("src_mac");
+    let destination_mac = fields.take("dst_mac");
     let vlan = fields.take("vlan");
-    frame.vlan = vlan.and_then(|vlan| reader.number(vlan, VLAN_MAX));
+    let mut frame = FrameFields {
+        source_mac: source_mac.and_then(|mac| reader.parsed(mac)),
+        destination_mac: destination_mac.and_then(|mac| reader.parsed(mac)),
+        vlan: vlan.and_then(|vlan| reader.number(vlan, VLAN_MAX)),
+        ..FrameFields::default()
+    };
     if let Some((node, path)) = fields.take("arp") {
         if protocol.is_some_and(|protocol| protocol != ProbeProtocol::Arp) {
             reader.bad_value(node, &path, "only proto arp has one");

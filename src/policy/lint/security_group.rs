@@ -193,8 +193,8 @@ impl<'l> Linter<'l> {
                 let Some(rival) = rival else { continue };
                 let first = &one.rules(direction)[rival];
                 let message = format!(
-                    "as strong as {field}[{rival}] of SecurityGroup {} at {}, which says {} of some \
-                     of the same packets: OVN leaves open which decides, here it is {}",
+                    "as strong as {field}[{rival}] of SecurityGroup {} at {}, which says {} of \
+                     some of the same packets: OVN leaves open which decides, here it is {}",
                     one.name,
                     one.source.at(first.position),
                     first.policy.name(),
@@ -269,31 +269,25 @@ impl<'l> Linter<'l> {
         }
     }
 
-    /// What a pod does not come up without: its gateway, DHCP, the name service.
+    /// What a pod does not come up without: its gateway, DHCP, the name service. Told once for all
+    /// pods of the same groups and gateways.
     fn basics(&mut self) {
         let set = self.set;
-        let mut told: BTreeMap<(&[String], String), (&Port, usize)> = BTreeMap::new();
+        let mut alike: BTreeMap<(&[String], Vec<IpAddr>), Vec<&Port>> = BTreeMap::new();
         for port in set.ports.iter() {
-            if self.of_port(port).is_empty() {
-                continue;
-            }
-            for (id, text) in self.missing(port) {
-                let key = (&port.groups[..], format!("{id} {text}"));
-                told.entry(key).or_insert((port, 0)).1 += 1;
+            if !self.of_port(port).is_empty() {
+                let key = (&port.groups[..], self.gateways(port));
+                alike.entry(key).or_default().push(port);
             }
         }
-        for ((_, text), (port, count)) in told {
-            let (id, text) = text.split_once(' ').unwrap_or_default();
-            let id = if id == id::NO_GATEWAY {
-                id::NO_GATEWAY
-            } else {
-                id::NO_BASICS
-            };
-            let others = match count {
+        for ports in alike.values() {
+            let others = match ports.len() {
                 1 => String::new(),
-                _ => format!(" (and {} more of the same groups)", count - 1),
+                count => format!(" (and so {} more pods of these groups)", count - 1),
             };
-            self.pod(id, port, format!("{text}{others}"));
+            for (id, text) in self.missing(ports[0]) {
+                self.pod(id, ports[0], format!("{text}{others}"));
+            }
         }
     }
 
@@ -301,10 +295,8 @@ impl<'l> Linter<'l> {
         let mut missing = Vec::new();
         for &own in &port.addresses {
             let family = Family::of(own);
-            for gateway in self
-                .gateways(port)
-                .filter(|gateway| Family::of(*gateway) == family)
-            {
+            let gateways = self.gateways(port).into_iter();
+            for gateway in gateways.filter(|gateway| Family::of(*gateway) == family) {
                 let (icmp, echo) = match family {
                     Family::V4 => (protocol::ICMP, protocol::ICMP_ECHO),
                     Family::V6 => (protocol::ICMPV6, protocol::ICMPV6_ECHO),
@@ -312,8 +304,8 @@ impl<'l> Linter<'l> {
                 let ping = key(own, gateway, icmp, 0, FlowKey::icmp_port(echo, 0));
                 if let Some((by, _)) = self.denied(port, ping) {
                     let text = format!(
-                        "no ping of its gateway {gateway}, without which Kube-OVN never reports the \
-                         pod ready: {by}"
+                        "no ping of its gateway {gateway}, without which Kube-OVN never reports \
+                         the pod ready: {by}"
                     );
                     missing.push((id::NO_GATEWAY, text));
                 }
@@ -339,7 +331,7 @@ impl<'l> Linter<'l> {
         missing
     }
 
-    fn gateways(&self, port: &Port) -> impl Iterator<Item = IpAddr> {
+    fn gateways(&self, port: &Port) -> Vec<IpAddr> {
         let pod = self.set.inventory.pod_at(port.pod);
         let said = pod.annotations.get(&annotation(&port.provider, "gateway"));
         let said = super::super::kube_ovn::listed(said).into_iter();
@@ -348,7 +340,7 @@ impl<'l> Linter<'l> {
         let mut subnet = subnet.filter(|subnet| port.subnet.as_ref() == Some(&subnet.name));
         let of_subnet = subnet.next().map(|subnet| subnet.gateways.clone());
         let all: BTreeSet<_> = said.chain(of_subnet.into_iter().flatten()).collect();
-        all.into_iter()
+        all.into_iter().collect()
     }
 
     /// The address of the cluster's name service, by the name everybody gives it.

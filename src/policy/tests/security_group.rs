@@ -495,6 +495,26 @@ fn a_group_as_the_other_end_is_its_members() {
 }
 
 #[test]
+fn a_rule_stays_one_rule_however_many_pods_it_is_about() {
+    let from = "remoteType: securityGroup, remoteSecurityGroup: sg-example";
+    let rules = [rule("allow", 1, from), rule("drop", 2, &tcp(80, 443))].join(", ");
+    let spec = format!("{{allowSameGroupTraffic: true, ingressRules: [{rules}]}}");
+    let text = pods("sg-example") + &group("sg-example", &spec);
+    let rules_of = |text: &str| {
+        let set = policy(text);
+        let stages = set.stages.iter();
+        let mut stages = stages.filter(|stage| stage.kind == StageKind::SecurityGroupIngress);
+        stages.next().unwrap().rules.rules().len()
+    };
+    // Two written, DHCP, DHCPv6, VRRP, the members, the rest.
+    assert_eq!(rules_of(&text), 7);
+    assert_eq!(
+        rules_of(&text.replace("groups: ''", "groups: 'sg-example'")),
+        7
+    );
+}
+
+#[test]
 fn virtual_addresses_are_members_where_port_security_vouches_for_them() {
     let vip = "---\n{apiVersion: kubeovn.io/v1, kind: Vip, metadata: {name: vip-1}, \
                spec: {namespace: a, subnet: ovn-default}, status: {v4ip: 10.16.0.200}}\n";
