@@ -79,7 +79,7 @@ pub fn judge(probe: &Probe, now: &Decider, before: &Decider) -> Result<Judgement
     };
     let packet = match probe.state {
         State::Established | State::EstablishedReply => packet_of_either(&asked, before, now)?,
-        _ => resolve::packet(&now.policy().inventory, &asked)?,
+        _ => resolve::packet(now.policy(), &asked)?,
     };
     let layer2 = layer2::checks(now.policy(), probe, packet.as_ref(), answers(probe.state));
     let dropped = layer2.iter().any(|check| check.refusal.is_some());
@@ -143,8 +143,8 @@ fn packet_of_either(
     before: &Decider,
     now: &Decider,
 ) -> Result<Option<Packet>, ResolveError> {
-    let older = resolve::packet(&before.policy().inventory, probe);
-    older.or_else(|error| resolve::packet(&now.policy().inventory, probe).map_err(|_| error))
+    let older = resolve::packet(before.policy(), probe);
+    older.or_else(|error| resolve::packet(now.policy(), probe).map_err(|_| error))
 }
 
 /// The first packet of the flow an answer belongs to.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::probe::{Endpoint, Probe, ProbeProtocol, SOURCE_PORT_DEFAULT};
 use crate::policy::inventory::{Attachment, Service, ServicePort, TargetPort};
-use crate::policy::{Inventory, PRIMARY_NETWORK, Pod, PolicyKey};
+use crate::policy::{Inventory, PRIMARY_NETWORK, Pod, PolicyKey, PolicySet, Sender};
 use crate::wire::{Address, Family, FlowKey, protocol};
 
 /// A probe with addresses.
@@ -315,7 +315,8 @@ fn service_name(service: &Service) -> String {
 ///
 /// # Errors
 /// An end that has no address, or none of the family.
-pub fn packet(inventory: &Inventory, probe: &Probe) -> Result<Option<Packet>, ResolveError> {
+pub fn packet(policy: &PolicySet, probe: &Probe) -> Result<Option<Packet>, ResolveError> {
+    let inventory = &policy.inventory;
     if let Endpoint::Service { .. } = probe.from {
         return Err(ResolveError::FromService(probe.from.to_string()));
     }
@@ -383,6 +384,7 @@ pub fn packet(inventory: &Inventory, probe: &Probe) -> Result<Option<Packet>, Re
         destination_network: networks.1.or(networks.0).unwrap_or(PRIMARY_NETWORK),
         hop_limit: probe.hop_limit,
         receiver: receiver(inventory, probe, destination),
+        sender: sender(policy, probe, source),
         ..PolicyKey::from(key)
     };
     Ok(Some(Packet {
@@ -392,6 +394,31 @@ pub fn packet(inventory: &Inventory, probe: &Probe) -> Result<Option<Packet>, Re
 }
 
 /// The address of the pod a multicast packet would be delivered to.
+/// Who sends a packet whose source address is not the first of the pod it comes from.
+fn sender(policy: &PolicySet, probe: &Probe, source: IpAddr) -> Option<Sender> {
+    let Endpoint::Pod { namespace, name } = &probe.from else {
+        return None;
+    };
+    let inventory = &policy.inventory;
+    let own = addresses(inventory, &probe.from).ok()?;
+    let pod = inventory.pod_index(namespace, name)?;
+    if !inventory.pod_at(pod).is_subject() {
+        return None;
+    }
+    if own.contains(&source) {
+        return None;
+    }
+    let family = Family::of(source);
+    let known_by = own.iter().find(|one| Family::of(**one) == family)?;
+    Some(Sender {
+        address: Address::from_ip(*known_by).1,
+        owns_source: policy
+            .ports
+            .of_pod(pod)
+            .any(|port| port.virtual_addresses.contains(&source)),
+    })
+}
+
 fn receiver(inventory: &Inventory, probe: &Probe, destination: IpAddr) -> Option<Address> {
     if !destination.is_multicast() || !matches!(probe.to, Endpoint::Pod { .. }) {
         return None;
@@ -533,7 +560,7 @@ fn target_port(service: &Service, port: &ServicePort, backend: &Pod) -> Result<u
 mod tests {
     use super::*;
     use crate::control::probe::State;
-    use crate::policy::{Compatibility, Names, PolicySet, SourceFile, load};
+    use crate::policy::{Compatibility, Names, SourceFile, load};
 
     fn set() -> PolicySet {
         let text = "
@@ -590,7 +617,7 @@ mod tests {
     }
 
     fn key(probe: &Probe) -> String {
-        match packet(&set().inventory, probe) {
+        match packet(&set(), probe) {
             Ok(Some(packet)) => packet.packet.key.to_string(),
             Ok(None) => "no packet".into(),
             Err(error) => error.to_string(),

@@ -26,6 +26,19 @@ pub struct PolicyKey {
     pub hop_limit: Option<u8>,
     /// Of a packet to a multicast group, the address of the pod it would be delivered to.
     pub receiver: Option<Address>,
+    /// Who sends it, where it does not say so itself: policies hold at the attachment a packet comes
+    /// from, whatever its source address.
+    pub sender: Option<Sender>,
+}
+
+/// The end that sends a packet under an address that is not its first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sender {
+    /// Address by which policies know the end.
+    pub address: Address,
+    /// Has it the source address beside its own (a virtual address)? Its security groups then speak
+    /// of that.
+    pub owns_source: bool,
 }
 
 /// Steps that are not asked about a packet, and why.
@@ -47,11 +60,29 @@ impl From<FlowKey> for PolicyKey {
             destination_network: PRIMARY_NETWORK,
             hop_limit: None,
             receiver: None,
+            sender: None,
         }
     }
 }
 
 impl PolicyKey {
+    /// The same packet as if it bore the address its sender is known by.
+    #[must_use]
+    pub fn as_from_sender(&self) -> PolicyKey {
+        let Some(Sender { address, .. }) = self.sender else {
+            return *self;
+        };
+        let from_sender = |key: FlowKey| FlowKey {
+            source: address,
+            ..key
+        };
+        PolicyKey {
+            key: from_sender(self.key),
+            original: from_sender(self.original),
+            ..*self
+        }
+    }
+
     /// Which steps are not asked, if any; the steps themselves do not know of it:
     /// - a pod talking to its own address cannot be cut off from itself, except by its security
     ///   groups, and where it takes the way round by a Service except by the tiers of the cluster's
@@ -80,9 +111,10 @@ impl PolicyKey {
                 reason: "neighbour, router and listener discovery are not subject to policy",
             });
         }
-        let key = &self.key;
+        let known = self.as_from_sender();
+        let key = &known.key;
         let own = key.source == key.destination && self.source_network == self.destination_network;
-        match (own, *key == self.original) {
+        match (own, *key == known.original) {
             (false, _) => None,
             (true, true) => Some(Exemption {
                 skips: NETWORK_POLICIES.union(TIERS),

@@ -217,6 +217,11 @@ impl StageKind {
     /// network of the end the step protects.
     pub fn view(self, packet: &PolicyKey, compatibility: &Compatibility) -> FlowKey {
         let lower = matches!(self, K::SecurityGroupEgress | K::SecurityGroupEgressLower);
+        let known_by_source = lower && packet.sender.is_some_and(|sender| sender.owns_source);
+        let packet = &match self.direction() {
+            Direction::Egress if !known_by_source => packet.as_from_sender(),
+            _ => *packet,
+        };
         let key = match lower && compatibility.sg_egress_view == EgressView::Original {
             true => packet.original,
             false => packet.key,
@@ -231,6 +236,15 @@ impl StageKind {
                 destination: receiver,
                 ..key
             },
+            Some(destination)
+                if matches!(self, K::SecurityGroupIngress | K::SecurityGroupIngressLower) =>
+            {
+                FlowKey {
+                    zone,
+                    destination,
+                    ..key
+                }
+            }
             _ => FlowKey { zone, ..key },
         }
     }

@@ -32,10 +32,16 @@ pub fn evaluate(set: &PolicySet, packet: impl Into<PolicyKey>) -> Decision {
     let denied_by = match is_discovery(&packet) {
         true => None,
         false => {
-            let groups = security_groups(set, &packet, Direction::Egress);
+            // Policies of the sending end hold whatever source address it writes.
+            let sent = packet.as_from_sender();
+            let groups = match packet.sender {
+                Some(sender) if sender.owns_source => &packet,
+                _ => &sent,
+            };
+            let groups = security_groups(set, groups, Direction::Egress);
             groups
-                .or_else(|| egress(set, &packet))
-                .or_else(|| between(set, &packet).map(|family| (family, Direction::Egress)))
+                .or_else(|| egress(set, &sent))
+                .or_else(|| between(set, &sent).map(|family| (family, Direction::Egress)))
                 .or_else(|| ingress(set, &packet))
         }
     };
@@ -130,6 +136,7 @@ fn network_of(packet: &PolicyKey, direction: Direction) -> u16 {
 }
 
 fn is_own_address(packet: &PolicyKey) -> bool {
+    let packet = packet.as_from_sender();
     packet.key.source == packet.key.destination
         && packet.source_network == packet.destination_network
 }

@@ -16,6 +16,11 @@ pub fn opinion(set: &PolicySet, packet: &PolicyKey, direction: Direction) -> Opt
         Direction::Egress if original => &packet.original,
         _ => &packet.key,
     };
+    let received = packet.receiver.filter(|_| direction == Direction::Ingress);
+    let key = &FlowKey {
+        destination: received.unwrap_or(key.destination),
+        ..*key
+    };
     let (source, destination) = (
         key.source.to_ip(key.family),
         key.destination.to_ip(key.family),

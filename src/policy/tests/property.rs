@@ -740,6 +740,10 @@ proptest! {
             let is_group = |one: &Address| one.to_ip(*family).is_multicast();
             let receiver = receiver.filter(|one| !is_group(one));
             key.receiver = receiver;
+            key.sender = choices.one_in(8).then(|| Sender {
+                address: choices.pick(edges),
+                owns_source: choices.one_in(2),
+            });
             let evaluation = set.evaluate(key);
             let denied_by = evaluation.denial().map(|step| (step.family(), step.direction()));
             let naive = naive::evaluate(&set, key);
