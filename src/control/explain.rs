@@ -1,7 +1,9 @@
 //! Why a packet is allowed or denied, stage by stage, as data and in one line.
 
 mod ends;
+mod multi_network;
 mod nearest;
+mod tiers;
 
 use std::net::IpAddr;
 
@@ -15,7 +17,7 @@ use super::probe::Probe;
 use crate::classifier::RuleVerdict;
 use crate::policy::compatibility::{NetworkPolicyProfile, Plugin};
 use crate::policy::inventory::{Namespace, Source};
-use crate::policy::{Direction, NetworkPolicy, Place, Pod, PolicySet, StageKind};
+use crate::policy::{Direction, NetworkPolicy, Place, Pod, PolicyKey, PolicySet, StageKind};
 use crate::policy::{ISOLATION_ANNOTATION, isolation_annotation};
 use crate::wire::{FlowKey, protocol};
 
@@ -82,6 +84,9 @@ pub struct Stage {
     /// For an implicit denial, the rules that come nearest to allowing, nearest first; one of each
     /// way of being near.
     pub nearest: Vec<Nearest>,
+    /// What would have to be changed for a denying stage to allow, where no rule comes near.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<String>,
 }
 
 /// Something somebody wrote.
@@ -124,11 +129,11 @@ pub fn explain(probe: &Probe, now: &Decider, before: &Decider) -> Result<Explana
     };
     let end =
         |direction, endpoint| key.map(|key| ends::end(decider.policy(), key, direction, endpoint));
-    let stages: Vec<Stage> = match (&judgement.decision, key) {
-        (Some(decision), Some(key)) => {
+    let stages: Vec<Stage> = match (&judgement.decision, &judgement.asked) {
+        (Some(decision), Some(packet)) => {
             let opinions = decision.opinions.iter();
             opinions
-                .map(|opinion| stage(decider, key, opinion))
+                .map(|opinion| stage(decider, packet, opinion))
                 .collect()
         }
         _ => Vec::new(),
@@ -177,7 +182,8 @@ fn state(judgement: &Judgement) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn stage(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> Stage {
+fn stage(decider: &Decider, packet: &PolicyKey, opinion: &Opinion) -> Stage {
+    let key = &opinion.kind.view(packet, &decider.policy().compatibility);
     let rule = decider.origin(opinion).map(|origin| Written {
         name: origin.label.clone(),
         place: origin.place.clone(),
@@ -199,13 +205,25 @@ fn stage(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> Stage {
         direction: direction_name(opinion.direction()).to_owned(),
         protects: end_name(decider.policy(), key, opinion.direction()),
         verdict: verdict.to_owned(),
-        isolated_by: match is_network_policy(opinion) {
-            true => isolation(decider.policy(), key, opinion.direction()),
-            false => Vec::new(),
+        isolated_by: isolated_by(decider.policy(), key, opinion),
+        change: match opinion.verdict {
+            RuleVerdict::Deny => tiers::change(decider, key, opinion),
+            _ => None,
         },
         rule,
         reason: stage_reason(decider, key, opinion),
         nearest,
+    }
+}
+
+/// What isolates the end, in a stage that isolates.
+fn isolated_by(policy: &PolicySet, key: &FlowKey, opinion: &Opinion) -> Vec<Written> {
+    match opinion.kind {
+        _ if is_network_policy(opinion) => isolation(policy, key, opinion.direction()),
+        StageKind::MultiNetworkPolicyEgress | StageKind::MultiNetworkPolicyIngress => {
+            multi_network::isolation(policy, key, opinion.direction())
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -221,12 +239,19 @@ fn stage_reason(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> String {
     if let Some(by) = opinion.spared_by {
         return format!("not asked: {} has decided", by.family());
     }
+    if let Some(reason) = tiers::reason(decider, key, opinion) {
+        return reason;
+    }
     let Some(origin) = decider.origin(opinion) else {
         return match is_network_policy(opinion) {
             true => "not isolated".into(),
             false => "no rule matches".into(),
         };
     };
+    let isolated = origin.place.is_none() && opinion.verdict == RuleVerdict::Deny;
+    if isolated && !isolated_by(policy, key, opinion).is_empty() {
+        return no_rule(policy, key, opinion.direction());
+    }
     if !is_network_policy(opinion) {
         return match opinion.verdict {
             RuleVerdict::Allow => format!("{} allows", origin.label),
@@ -264,9 +289,10 @@ fn no_rule(policy: &PolicySet, key: &FlowKey, direction: Direction) -> String {
 fn change(stages: &[Stage]) -> Vec<String> {
     let denying = stages.iter().filter(|stage| stage.verdict == "deny");
     denying
-        .map(|stage| match stage.nearest.first() {
-            Some(nearest) => nearest.change.clone(),
-            None => {
+        .map(|stage| match (stage.nearest.first(), &stage.change) {
+            (Some(nearest), _) => nearest.change.clone(),
+            (None, Some(change)) => change.clone(),
+            (None, None) => {
                 let Stage {
                     direction,
                     protects,
@@ -295,7 +321,11 @@ pub fn summary(decider: &Decider, judgement: &Judgement) -> String {
     };
     let reason = match (decision.exempt, decision.deciding()) {
         (Some(reason), _) => reason.to_owned(),
-        (None, Some(opinion)) => stage_summary(decider, opinion, key),
+        (None, Some(opinion)) => {
+            let packet = judgement.asked.unwrap_or_else(|| PolicyKey::from(*key));
+            let key = opinion.kind.view(&packet, &decider.policy().compatibility);
+            stage_summary(decider, opinion, &key)
+        }
         (None, None) => "neither end is isolated".to_owned(),
     };
     of_flow + &reason
@@ -309,11 +339,11 @@ fn stage_summary(decider: &Decider, opinion: &Opinion, key: &FlowKey) -> String 
         let reason = stage_reason(decider, key, opinion);
         return format!("{direction} at {protects}: {reason}");
     }
-    if !is_network_policy(opinion) {
+    let isolation = isolated_by(policy, key, opinion);
+    if isolation.is_empty() {
         let reason = stage_reason(decider, key, opinion);
         return format!("{} {direction} at {protects}: {reason}", opinion.family());
     }
-    let isolation = isolation(policy, key, opinion.direction());
     let names: Vec<_> = isolation.iter().map(|by| &*by.name).collect();
     let names = names.join(", ");
     let no_rule = no_rule(policy, key, opinion.direction());
@@ -345,7 +375,18 @@ fn protected<'p>(policy: &'p PolicySet, key: &FlowKey, direction: Direction) -> 
         Direction::Ingress => key.destination,
         Direction::Egress => key.source,
     };
-    policy.inventory.pod_by_address(key.family, address)
+    let attached = multi_network::attachment(policy, key, address).map(|(pod, _)| pod);
+    attached.or_else(|| policy.inventory.pod_by_address(key.family, address))
+}
+
+/// Its interface, where the address is of one on a secondary network.
+fn interface<'p>(policy: &'p PolicySet, key: &FlowKey, direction: Direction) -> Option<&'p str> {
+    let address = match direction {
+        Direction::Ingress => key.destination,
+        Direction::Egress => key.source,
+    };
+    let (_, attachment) = multi_network::attachment(policy, key, address)?;
+    Some(&attachment.interface)
 }
 
 /// Name of the end a stage of this direction protects.
@@ -354,9 +395,13 @@ fn end_name(policy: &PolicySet, key: &FlowKey, direction: Direction) -> String {
         Direction::Ingress => key.destination,
         Direction::Egress => key.source,
     };
-    match protected(policy, key, direction) {
-        Some(pod) => pod.full_name(),
-        None => address.to_ip(key.family).to_string(),
+    match (
+        protected(policy, key, direction),
+        interface(policy, key, direction),
+    ) {
+        (Some(pod), Some(interface)) => format!("{}@{interface}", pod.full_name()),
+        (Some(pod), None) => pod.full_name(),
+        (None, _) => address.to_ip(key.family).to_string(),
     }
 }
 

@@ -5,6 +5,7 @@
 //! stops at the first object it cannot decode, every problem of every object is reported.
 
 mod core;
+mod ip_block;
 mod kind;
 mod known;
 mod meta;

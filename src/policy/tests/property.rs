@@ -360,7 +360,10 @@ fn tier_policy(choices: &mut Choices, number: usize) -> TierPolicy {
             TierKind::Admin => Tier::Admin,
             TierKind::Baseline => Tier::Baseline,
         },
-        priority: choices.below(3) as u16,
+        priority: match kind {
+            TierKind::Baseline => 0,
+            TierKind::Admin | TierKind::Cluster => choices.below(3) as u16,
+        },
         subject: scope(choices),
         ingress: choices.list(3, tier_rule),
         egress: choices.list(3, tier_rule),
@@ -534,9 +537,10 @@ proptest! {
             let (family, edges) = &edges[choices.below(2)];
             let key = packet(&mut choices, *family, edges);
             let mut key = PolicyKey::from(key);
-            key.source_network = choices.below(4) as u16;
+            let networks = set.inventory.networks().count() + 1;
+            key.source_network = choices.below(networks) as u16;
             key.destination_network = match choices.one_in(3) {
-                true => choices.below(4) as u16,
+                true => choices.below(networks) as u16,
                 false => key.source_network,
             };
             if choices.one_in(8) {
