@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use portcullis::policy::{Compatibility, Severity, SourceFile, load};
+use portcullis::policy::{Compatibility, Names, Severity, SourceFile, load};
 use portcullis::settings::Settings;
 
 fn config(name: &str) -> PathBuf {
@@ -23,7 +23,7 @@ fn source(name: &str) -> SourceFile {
 /// Errors and warnings of these files together, one a line.
 fn findings(names: &[&str]) -> Vec<String> {
     let files: Vec<SourceFile> = names.iter().map(|name| source(name)).collect();
-    let loaded = load(&files, &Compatibility::default());
+    let loaded = load(&files, &Compatibility::default(), &Names::default());
     let refused = loaded
         .findings
         .iter()

@@ -9,7 +9,9 @@ use serde::Serialize;
 use super::excerpt::Sources;
 use super::{Exit, sarif};
 use crate::control::compatibility::compatibility;
-use crate::policy::{self, Compatibility, Finding, Place, Severity, SourceFile, read_directory};
+use crate::policy::{
+    self, Compatibility, Finding, Names, Place, Severity, SourceFile, read_directory,
+};
 use crate::settings::{Problem, Settings, SettingsError};
 
 /// Arguments of `portcullis check`.
@@ -82,7 +84,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
         }
     }
     let files = read(&paths)?;
-    findings.extend(policy::load(&files, &switches).findings);
+    findings.extend(policy::load(&files, &switches, &Names::default()).findings);
     let allowed = |finding: &Finding| {
         finding.severity == Severity::Warning && arguments.allow.iter().any(|id| id == finding.id)
     };

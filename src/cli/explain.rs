@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -13,8 +13,11 @@ use super::{AdminSocket, Exit, OutputFormat};
 use crate::control::compatibility::compatibility;
 use crate::control::decide::{Decider, Limits};
 use crate::control::explain::{End, Explanation, Owner, Stage, Written, explain};
-use crate::control::probe::{self, Endpoint, Family, Probe, ProbeError, ProbeProtocol, State};
-use crate::policy::{self, Compatibility, Severity, read_directory};
+use crate::control::probe::{
+    self, Arp, ArpOperation, Discovery, Endpoint, Family, Mac, NEIGHBOUR_ADVERTISEMENT, Probe,
+    ProbeError, ProbeProtocol, State,
+};
+use crate::policy::{self, Compatibility, Names, Severity, read_directory};
 use crate::settings::Settings;
 
 /// Arguments of `portcullis explain`.
@@ -93,6 +96,42 @@ struct ProbeArguments {
     /// new, reply, related, established or established-reply.
     #[arg(long, default_value_t)]
     state: State,
+
+    /// Source MAC address instead of the sender's own.
+    #[arg(long, value_name = "MAC")]
+    src_mac: Option<Mac>,
+
+    /// Destination MAC address instead of the receiver's own.
+    #[arg(long, value_name = "MAC")]
+    dst_mac: Option<Mac>,
+
+    /// VLAN id of the frame's tag.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(..4096))]
+    vlan: Option<u16>,
+
+    /// Of ARP: request or reply.
+    #[arg(long)]
+    arp_op: Option<ArpOperation>,
+
+    /// Of ARP: sender's hardware address.
+    #[arg(long, value_name = "MAC")]
+    arp_sha: Option<Mac>,
+
+    /// Of ARP: sender's protocol address.
+    #[arg(long, value_name = "ADDRESS")]
+    arp_spa: Option<Ipv4Addr>,
+
+    /// Of ARP: target's protocol address.
+    #[arg(long, value_name = "ADDRESS")]
+    arp_tpa: Option<Ipv4Addr>,
+
+    /// Of neighbour discovery: target address.
+    #[arg(long, value_name = "ADDRESS")]
+    nd_target: Option<Ipv6Addr>,
+
+    /// Of neighbour discovery: link-layer address in the message's option.
+    #[arg(long, value_name = "MAC")]
+    nd_lladdr: Option<Mac>,
 }
 
 fn family(text: &str) -> Result<Family, ProbeError> {
@@ -101,18 +140,39 @@ fn family(text: &str) -> Result<Family, ProbeError> {
 
 impl ProbeArguments {
     fn into_probe(self) -> Probe {
+        let says_arp = self.arp_op.is_some()
+            || self.arp_sha.is_some()
+            || self.arp_spa.is_some()
+            || self.arp_tpa.is_some();
+        let arp = says_arp.then(|| Arp {
+            op: self.arp_op.unwrap_or_default(),
+            sha: self.arp_sha,
+            spa: self.arp_spa,
+            tpa: self.arp_tpa,
+        });
+        let says_nd = self.nd_target.is_some() || self.nd_lladdr.is_some();
+        let nd = says_nd.then_some(Discovery {
+            target: self.nd_target,
+            lladdr: self.nd_lladdr,
+        });
+        let advertisement = says_nd.then_some(NEIGHBOUR_ADVERTISEMENT);
         Probe {
             from: self.from,
             to: self.to,
             protocol: self.proto,
             port: self.port,
             source_port: self.src_port,
-            icmp_type: self.icmp_type,
+            icmp_type: self.icmp_type.or(advertisement),
             hop_limit: self.hop_limit,
             family: self.family,
             source: self.src_ip,
             destination: self.dst_ip,
             state: self.state,
+            source_mac: self.src_mac,
+            destination_mac: self.dst_mac,
+            vlan: self.vlan,
+            arp,
+            nd,
         }
     }
 }
@@ -189,7 +249,7 @@ fn load(
     for file in &files {
         sources.insert(&file.name, &file.text);
     }
-    let loaded = policy::load(&files, switches);
+    let loaded = policy::load(&files, switches, &Names::default());
     match loaded.policy {
         Some(policy) => Ok(Decider::new(policy, &Limits::default())?),
         None => {

@@ -3,6 +3,8 @@
 //! `docs/verify.md` describes the file format. One YAML document is one [`Case`].
 
 mod fields;
+mod frame;
+mod names;
 mod parse;
 mod run;
 
@@ -13,6 +15,7 @@ pub use run::{Outcome, Run, run};
 
 use super::probe::Probe;
 use crate::policy::document::Document;
+use crate::policy::names::StaticTable;
 use crate::policy::{Compatibility, Place};
 
 /// One document of a case file, as far as it could be read.
@@ -28,6 +31,8 @@ pub struct Case {
     pub manifests: Manifests,
     /// The object set under which `established` flows were opened, where it differs.
     pub manifests_before: Option<Manifests>,
+    /// The answers to questions for names, over time.
+    pub names: StaticTable,
     /// Packets and what is expected of them.
     pub probes: Vec<ProbeCase>,
     /// Objects and whether they are expected to load.
@@ -57,6 +62,8 @@ pub struct ProbeCase {
     pub place: Place,
     /// The packet.
     pub probe: Probe,
+    /// `at`: seconds after load.
+    pub at_s: u32,
     /// What is expected.
     pub expectation: Expectation,
     /// The author's reason.

@@ -139,7 +139,7 @@ impl Decider {
 mod tests {
     use super::*;
     use crate::classifier::RuleSet;
-    use crate::policy::{Compatibility, SourceFile, load};
+    use crate::policy::{Compatibility, Names, SourceFile, load};
     use crate::wire::{Address, Family, protocol};
 
     fn decider() -> Decider {
@@ -153,7 +153,7 @@ mod tests {
             name: "m.yaml".into(),
             text: text.into(),
         };
-        let loaded = load(&[file], &Compatibility::default());
+        let loaded = load(&[file], &Compatibility::default(), &Names::default());
         Decider::new(loaded.policy.unwrap(), &Limits::default()).unwrap()
     }
 

@@ -1,8 +1,11 @@
 //! Why a packet is allowed or denied, stage by stage, as data and in one line.
 
 mod ends;
+mod layer2;
 mod multi_network;
 mod nearest;
+mod openshift;
+mod security_group;
 mod tiers;
 
 use std::net::IpAddr;
@@ -10,6 +13,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 pub use ends::{End, Owner};
+pub(super) use layer2::written as secured_by;
 
 use super::decide::{Decider, Opinion};
 use super::judge::{self, JudgeError, Judgement, Question};
@@ -129,15 +133,15 @@ pub fn explain(probe: &Probe, now: &Decider, before: &Decider) -> Result<Explana
     };
     let end =
         |direction, endpoint| key.map(|key| ends::end(decider.policy(), key, direction, endpoint));
-    let stages: Vec<Stage> = match (&judgement.decision, &judgement.asked) {
-        (Some(decision), Some(packet)) => {
-            let opinions = decision.opinions.iter();
-            opinions
-                .map(|opinion| stage(decider, packet, opinion))
-                .collect()
-        }
-        _ => Vec::new(),
-    };
+    let mut stages = layer2::stages(&judgement.layer2);
+    let mut change: Vec<_> = judgement.layer2.iter().filter_map(layer2::change).collect();
+    if let (Some(decision), Some(packet)) = (&judgement.decision, &judgement.asked) {
+        let opinions = decision.opinions.iter();
+        let opinions = opinions.map(|opinion| stage(decider, packet, opinion));
+        let of_policy: Vec<_> = opinions.collect();
+        change.extend(changes(&of_policy));
+        stages.extend(of_policy);
+    }
     Ok(Explanation {
         probe: probe.to_string(),
         verdict: verdict_name(judgement.allow).to_owned(),
@@ -162,7 +166,7 @@ pub fn explain(probe: &Probe, now: &Decider, before: &Decider) -> Result<Explana
             .as_ref()
             .and_then(|decision| decision.exempt)
             .map(str::to_owned),
-        change: change(&stages),
+        change,
         stages,
     })
 }
@@ -193,6 +197,15 @@ fn stage(decider: &Decider, packet: &PolicyKey, opinion: &Opinion) -> Stage {
         RuleVerdict::Deny if is_network_policy(opinion) => {
             nearest::nearest(decider.policy(), key, opinion.direction())
         }
+        RuleVerdict::Deny if security_group::is_one(opinion) => {
+            security_group::nearest(decider, key, opinion)
+        }
+        RuleVerdict::Deny => {
+            let origin = decider.origin(opinion);
+            let denial =
+                origin.and_then(|origin| openshift::denial(decider.policy(), key, opinion, origin));
+            denial.into_iter().collect()
+        }
         _ => Vec::new(),
     };
     let verdict = match opinion.verdict {
@@ -205,7 +218,7 @@ fn stage(decider: &Decider, packet: &PolicyKey, opinion: &Opinion) -> Stage {
         direction: direction_name(opinion.direction()).to_owned(),
         protects: end_name(decider.policy(), key, opinion.direction()),
         verdict: verdict.to_owned(),
-        isolated_by: isolated_by(decider.policy(), key, opinion),
+        isolated_by: isolation(decider.policy(), key, opinion),
         change: match opinion.verdict {
             RuleVerdict::Deny => tiers::change(decider, key, opinion),
             _ => None,
@@ -216,15 +229,11 @@ fn stage(decider: &Decider, packet: &PolicyKey, opinion: &Opinion) -> Stage {
     }
 }
 
-/// What isolates the end, in a stage that isolates.
-fn isolated_by(policy: &PolicySet, key: &FlowKey, opinion: &Opinion) -> Vec<Written> {
-    match opinion.kind {
-        _ if is_network_policy(opinion) => isolation(policy, key, opinion.direction()),
-        StageKind::MultiNetworkPolicyEgress | StageKind::MultiNetworkPolicyIngress => {
-            multi_network::isolation(policy, key, opinion.direction())
-        }
-        _ => Vec::new(),
-    }
+fn is_multi_network_policy(opinion: &Opinion) -> bool {
+    matches!(
+        opinion.kind,
+        StageKind::MultiNetworkPolicyEgress | StageKind::MultiNetworkPolicyIngress
+    )
 }
 
 fn is_network_policy(opinion: &Opinion) -> bool {
@@ -242,15 +251,21 @@ fn stage_reason(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> String {
     if let Some(reason) = tiers::reason(decider, key, opinion) {
         return reason;
     }
+    if security_group::is_one(opinion) {
+        return security_group::reason(decider, key, opinion);
+    }
     let Some(origin) = decider.origin(opinion) else {
         return match is_network_policy(opinion) {
             true => "not isolated".into(),
             false => "no rule matches".into(),
         };
     };
-    let isolated = origin.place.is_none() && opinion.verdict == RuleVerdict::Deny;
-    if isolated && !isolated_by(policy, key, opinion).is_empty() {
+    let implicit = opinion.verdict == RuleVerdict::Deny && origin.place.is_none();
+    if implicit && is_multi_network_policy(opinion) {
         return no_rule(policy, key, opinion.direction());
+    }
+    if let Some(story) = openshift::story(policy, key, opinion, origin) {
+        return story.reason;
     }
     if !is_network_policy(opinion) {
         return match opinion.verdict {
@@ -286,12 +301,13 @@ fn no_rule(policy: &PolicySet, key: &FlowKey, direction: Direction) -> String {
 }
 
 /// One change a denying stage; all of them are needed.
-fn change(stages: &[Stage]) -> Vec<String> {
+fn changes(stages: &[Stage]) -> Vec<String> {
     let denying = stages.iter().filter(|stage| stage.verdict == "deny");
     denying
         .map(|stage| match (stage.nearest.first(), &stage.change) {
             (Some(nearest), _) => nearest.change.clone(),
             (None, Some(change)) => change.clone(),
+            (None, None) if stage.family == "SG" => security_group::change(stage),
             (None, None) => {
                 let Stage {
                     direction,
@@ -308,6 +324,11 @@ fn change(stages: &[Stage]) -> Vec<String> {
 
 /// The verdict's reason in one line.
 pub fn summary(decider: &Decider, judgement: &Judgement) -> String {
+    if let Some(check) = judgement.dropped()
+        && let Some(refusal) = &check.refusal
+    {
+        return layer2::summary(check, refusal);
+    }
     let (Some(decision), Some(key)) = (&judgement.decision, judgement.key()) else {
         return "address resolution is not subject to policy".into();
     };
@@ -322,9 +343,10 @@ pub fn summary(decider: &Decider, judgement: &Judgement) -> String {
     let reason = match (decision.exempt, decision.deciding()) {
         (Some(reason), _) => reason.to_owned(),
         (None, Some(opinion)) => {
-            let packet = judgement.asked.unwrap_or_else(|| PolicyKey::from(*key));
-            let key = opinion.kind.view(&packet, &decider.policy().compatibility);
-            stage_summary(decider, opinion, &key)
+            let compatibility = &decider.policy().compatibility;
+            let asked = judgement.asked.as_ref();
+            let view = asked.map(|packet| opinion.kind.view(packet, compatibility));
+            stage_summary(decider, opinion, &view.unwrap_or(*key))
         }
         (None, None) => "neither end is isolated".to_owned(),
     };
@@ -339,11 +361,11 @@ fn stage_summary(decider: &Decider, opinion: &Opinion, key: &FlowKey) -> String 
         let reason = stage_reason(decider, key, opinion);
         return format!("{direction} at {protects}: {reason}");
     }
-    let isolation = isolated_by(policy, key, opinion);
-    if isolation.is_empty() {
+    if !is_network_policy(opinion) && !is_multi_network_policy(opinion) {
         let reason = stage_reason(decider, key, opinion);
         return format!("{} {direction} at {protects}: {reason}", opinion.family());
     }
+    let isolation = isolation(policy, key, opinion);
     let names: Vec<_> = isolation.iter().map(|by| &*by.name).collect();
     let names = names.join(", ");
     let no_rule = no_rule(policy, key, opinion.direction());
@@ -405,8 +427,18 @@ fn end_name(policy: &PolicySet, key: &FlowKey, direction: Direction) -> String {
     }
 }
 
-/// What isolates the pod a stage of this direction protects.
-pub fn isolation(policy: &PolicySet, key: &FlowKey, direction: Direction) -> Vec<Written> {
+/// What isolates the pod a step protects.
+pub fn isolation(policy: &PolicySet, key: &FlowKey, opinion: &Opinion) -> Vec<Written> {
+    let direction = opinion.direction();
+    if security_group::is_one(opinion) {
+        return security_group::bound(policy, key, opinion);
+    }
+    if is_multi_network_policy(opinion) {
+        return multi_network::isolation(policy, key, direction);
+    }
+    if !is_network_policy(opinion) {
+        return Vec::new();
+    }
     let Some(pod) = protected(policy, key, direction) else {
         return Vec::new();
     };

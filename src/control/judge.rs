@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::decide::{Decider, Decision, Disagreement};
+use super::layer2::{self, Check};
 use super::probe::{Probe, ProbeProtocol, SOURCE_PORT_DEFAULT, State};
 use super::resolve::{self, Packet, ResolveError, Translation};
 use crate::policy::PolicyKey;
@@ -14,6 +15,8 @@ use crate::wire::{Address, Family, FlowKey, protocol};
 pub struct Judgement {
     /// The verdict.
     pub allow: bool,
+    /// What port security at both ends says of the frame, before all policy.
+    pub layer2: Vec<Check>,
     /// Which question was put to policy.
     pub question: Question,
     /// What policy says of it; `None` for ARP.
@@ -25,6 +28,11 @@ pub struct Judgement {
 }
 
 impl Judgement {
+    /// The end whose port security drops the frame, the sender's first.
+    pub fn dropped(&self) -> Option<&Check> {
+        self.layer2.iter().find(|check| check.refusal.is_some())
+    }
+
     /// The key of the packet policy was asked about, behind the translation of Services.
     pub fn key(&self) -> Option<&FlowKey> {
         self.asked.as_ref().map(|packet| &packet.key)
@@ -73,13 +81,16 @@ pub fn judge(probe: &Probe, now: &Decider, before: &Decider) -> Result<Judgement
         State::Established | State::EstablishedReply => packet_of_either(&asked, before, now)?,
         _ => resolve::packet(&now.policy().inventory, &asked)?,
     };
+    let layer2 = layer2::checks(now.policy(), probe, packet.as_ref(), answers(probe.state));
+    let dropped = layer2.iter().any(|check| check.refusal.is_some());
     let Some(Packet {
         packet,
         translation,
     }) = packet
     else {
         return Ok(Judgement {
-            allow: true,
+            allow: !dropped,
+            layer2,
             question: Question::Arp,
             decision: None,
             asked: None,
@@ -92,7 +103,12 @@ pub fn judge(probe: &Probe, now: &Decider, before: &Decider) -> Result<Judgement
             let keep = now.policy().compatibility.established == Established::Keep;
             let opened = before.decide_checked(packet)?;
             if keep && opened.allow {
-                (Question::Kept, opened, packet)
+                let mut asked_again = now.decide_checked(packet)?;
+                asked_again.opinions.retain(|one| one.kind.is_stateless());
+                match asked_again.denial() {
+                    None => (Question::Kept, opened, packet),
+                    Some(_) => (Question::GoesOn, asked_again, packet),
+                }
             } else {
                 (Question::GoesOn, now.decide_checked(packet)?, packet)
             }
@@ -104,7 +120,8 @@ pub fn judge(probe: &Probe, now: &Decider, before: &Decider) -> Result<Judgement
         State::Reply | State::Related => (Question::Answers, now.decide_checked(packet)?, packet),
     };
     Ok(Judgement {
-        allow: decision.allow,
+        allow: decision.allow && !dropped,
+        layer2,
         question,
         decision: Some(decision),
         asked: Some(packet),

@@ -11,6 +11,7 @@ pub mod difference;
 pub mod doctor;
 pub mod explain;
 pub mod judge;
+pub mod layer2;
 pub mod logging;
 pub mod metrics;
 pub mod netlink;

@@ -12,7 +12,9 @@ use crate::classifier::RuleVerdict;
 use crate::classifier::tree::Limits;
 use crate::dataplane::snapshot::{PolicySnapshot, RuleSlot, Skips, Stage, StageRule};
 use crate::policy::source::{ReadError, read_directory};
-use crate::policy::{self, Compatibility, Direction, Finding, Severity, SourceFile, StageMask};
+use crate::policy::{
+    self, Compatibility, Direction, Finding, Names, Severity, SourceFile, StageMask,
+};
 
 /// Yields the complete set of manifests.
 pub trait PolicySource: Send + Sync {
@@ -122,7 +124,7 @@ pub fn prepare(
     compatibility: &Compatibility,
     limits: &Limits,
 ) -> Result<Prepared, PolicyRefused> {
-    let loaded = policy::load(files, compatibility);
+    let loaded = policy::load(files, compatibility, &Names::default());
     let Some(set) = loaded.policy else {
         return Err(PolicyRefused::Findings(loaded.findings));
     };
@@ -160,6 +162,7 @@ pub fn activate(
             classifier: tree.clone(),
             rules: stage_rules.collect::<Result<_, _>>()?,
             skips: Skips {
+                stateless: rules.kind.is_stateless(),
                 own: StageMask::of(&[rules.kind]).0,
                 allow: skips(Some(RuleVerdict::Allow)),
                 pass: skips(Some(RuleVerdict::Pass)),

@@ -1,13 +1,20 @@
 //! One packet a person asks about, in the words of a case file or of `explain`'s flags.
 
+mod frame;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub use frame::{Arp, ArpOperation, Discovery, Mac};
+
 pub use crate::wire::Family;
 use crate::wire::protocol;
+
+/// Type of a probe that says something of neighbour discovery and names none.
+pub const NEIGHBOUR_ADVERTISEMENT: u8 = protocol::ICMPV6_NEIGHBOUR_ADVERTISEMENT;
 
 /// Source port of a probe that names none.
 pub const SOURCE_PORT_DEFAULT: u16 = 40_000;
@@ -46,6 +53,18 @@ pub struct Probe {
     /// What connection tracking says of the packet.
     #[serde(default)]
     pub state: State,
+    /// Source MAC address instead of the sender's own.
+    #[serde(rename = "src_mac")]
+    pub source_mac: Option<Mac>,
+    /// Destination MAC address instead of the receiver's own.
+    #[serde(rename = "dst_mac")]
+    pub destination_mac: Option<Mac>,
+    /// VLAN id of the frame's tag; `None` without a tag.
+    pub vlan: Option<u16>,
+    /// What an ARP message says.
+    pub arp: Option<Arp>,
+    /// What a message of neighbour discovery says.
+    pub nd: Option<Discovery>,
 }
 
 /// One end of a probe.
@@ -364,6 +383,21 @@ impl fmt::Display for Probe {
         if self.state != State::New {
             write!(f, ", state {}", self.state)?;
         }
+        if let Some(mac) = self.source_mac {
+            write!(f, ", src_mac {mac}")?;
+        }
+        if let Some(mac) = self.destination_mac {
+            write!(f, ", dst_mac {mac}")?;
+        }
+        if let Some(vlan) = self.vlan {
+            write!(f, ", vlan {vlan}")?;
+        }
+        if let Some(arp) = &self.arp {
+            write!(f, ", {arp}")?;
+        }
+        if let Some(nd) = &self.nd {
+            write!(f, ", {nd}")?;
+        }
         Ok(())
     }
 }
@@ -439,6 +473,15 @@ mod tests {
             source: Some("2001:db8::2".parse().unwrap()),
             destination: None,
             state: State::EstablishedReply,
+            source_mac: Some("02:00:00:00:00:01".parse().unwrap()),
+            destination_mac: None,
+            vlan: Some(7),
+            arp: Some(Arp {
+                op: ArpOperation::Reply,
+                spa: Some([10, 16, 0, 1].into()),
+                ..Arp::default()
+            }),
+            nd: Some(Discovery::default()),
         };
         let json = serde_json::to_string(&probe).unwrap();
         assert!(json.contains(r#""proto":"icmpv6""#), "{json}");

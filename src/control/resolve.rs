@@ -283,11 +283,8 @@ pub fn packet(inventory: &Inventory, probe: &Probe) -> Result<Option<Packet>, Re
     };
     let source = of_family(&probe.from, &sources)?;
     let destination = of_family(&probe.to, &destinations)?;
-    let protocol_number = match (probe.protocol, family) {
-        (ProbeProtocol::Icmp, Family::V4) => protocol::ICMP,
-        (ProbeProtocol::Icmp, Family::V6) | (ProbeProtocol::Icmpv6, _) => protocol::ICMPV6,
-        (ProbeProtocol::Number(number), _) => number,
-        (ProbeProtocol::Arp, _) => return Ok(None),
+    let Some(protocol_number) = protocol_number(probe.protocol, family) else {
+        return Ok(None);
     };
     let (source_network, destination_network) = networks(inventory, probe);
     let mut key = FlowKey {
@@ -312,19 +309,45 @@ pub fn packet(inventory: &Inventory, probe: &Probe) -> Result<Option<Packet>, Re
         key.source_port = probe.source_port.unwrap_or(SOURCE_PORT_DEFAULT);
         key.destination_port = port;
     }
-    let original = key;
+    let mut original = key;
     let translation = translate(inventory, probe, &mut key)?;
+    // A Service asked for by its name has its backend's address so far.
+    if let Some(address) = translation.as_ref().and_then(|found| found.cluster_address) {
+        original.destination = Address::from_ip(address).1;
+    }
     let packet = PolicyKey {
         original,
         source_network,
         destination_network,
         hop_limit: probe.hop_limit,
+        receiver: receiver(inventory, probe, destination),
         ..PolicyKey::from(key)
     };
     Ok(Some(Packet {
         packet,
         translation,
     }))
+}
+
+/// `None` for ARP, which is none.
+fn protocol_number(protocol: ProbeProtocol, family: Family) -> Option<u8> {
+    match (protocol, family) {
+        (ProbeProtocol::Icmp, Family::V4) => Some(protocol::ICMP),
+        (ProbeProtocol::Icmp, Family::V6) | (ProbeProtocol::Icmpv6, _) => Some(protocol::ICMPV6),
+        (ProbeProtocol::Number(number), _) => Some(number),
+        (ProbeProtocol::Arp, _) => None,
+    }
+}
+
+/// The address of the pod a multicast packet would be delivered to.
+fn receiver(inventory: &Inventory, probe: &Probe, destination: IpAddr) -> Option<Address> {
+    if !destination.is_multicast() || !matches!(probe.to, Endpoint::Pod { .. }) {
+        return None;
+    }
+    let addresses = addresses(inventory, &probe.to).ok()?;
+    let family = Family::of(destination);
+    let mut of_family = addresses.iter().filter(|one| Family::of(**one) == family);
+    of_family.next().map(|&address| Address::from_ip(address).1)
 }
 
 /// The addresses of an end, or the one given instead; the end must exist all the same.
@@ -458,7 +481,7 @@ fn target_port(service: &Service, port: &ServicePort, backend: &Pod) -> Result<u
 mod tests {
     use super::*;
     use crate::control::probe::State;
-    use crate::policy::{Compatibility, PolicySet, SourceFile, load};
+    use crate::policy::{Compatibility, Names, PolicySet, SourceFile, load};
 
     fn set() -> PolicySet {
         let text = "
@@ -487,7 +510,7 @@ mod tests {
             name: "m.yaml".into(),
             text: text.into(),
         };
-        let loaded = load(&[file], &Compatibility::default());
+        let loaded = load(&[file], &Compatibility::default(), &Names::default());
         loaded
             .policy
             .unwrap_or_else(|| panic!("{:?}", loaded.findings))
@@ -506,6 +529,11 @@ mod tests {
             source: None,
             destination: None,
             state: State::New,
+            source_mac: None,
+            destination_mac: None,
+            vlan: None,
+            arp: None,
+            nd: None,
         }
     }
 
@@ -612,7 +640,8 @@ mod tests {
             name: "m.yaml".into(),
             text: text.into(),
         };
-        let set = load(&[file], &Compatibility::default()).policy.unwrap();
+        let loaded = load(&[file], &Compatibility::default(), &Names::default());
+        let set = loaded.policy.unwrap();
         let asked = |from, to| {
             let packet = packet(&set.inventory, &probe(from, to, "tcp"));
             let packet = packet.map(|packet| packet.unwrap().packet);

@@ -57,6 +57,8 @@ pub struct Skips {
     pub pass: u32,
     /// When no rule matches.
     pub none: u32,
+    /// The stage is asked again of flows of an older generation even where they are kept.
+    pub stateless: bool,
 }
 
 /// Deciding rules a flow remembers at the most: an end has no more than two tiers of security
@@ -135,6 +137,20 @@ pub struct PolicySnapshot {
 }
 
 impl PolicySnapshot {
+    /// What is left to be asked about a flow of an older generation that is kept; `None` where
+    /// nothing is.
+    pub fn of_kept(&self) -> Option<Decision> {
+        let stateless = |stage: &Stage| stage.skips.stateless;
+        if !self.stages.iter().any(stateless) {
+            return None;
+        }
+        let others = self.stages.iter().filter(|stage| !stateless(stage));
+        Some(Decision {
+            skips: others.fold(0, |skips, stage| skips | stage.skips.own),
+            ..Decision::NO_OPINION
+        })
+    }
+
     /// Asks every stage about one key.
     pub fn decide(&self, key: &FlowKey) -> Decision {
         let mut decision = Decision::NO_OPINION;

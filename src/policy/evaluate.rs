@@ -123,7 +123,8 @@ impl PolicySet {
     }
 }
 
-fn first_match(rules: &RuleSet, key: &FlowKey) -> Option<RuleIndex> {
+/// The rule of a set that matches a key, by reading it from the top.
+pub(super) fn first_match(rules: &RuleSet, key: &FlowKey) -> Option<RuleIndex> {
     let position = rules
         .rules()
         .iter()

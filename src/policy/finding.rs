@@ -63,9 +63,9 @@ ids! {
     EGRESS_WITHOUT_DNS = "egress-without-dns",
     /// A peer of a version not known here, so that its rule fails closed.
     UNKNOWN_PEER = "unknown-peer",
-    /// Two policies of one tier have one priority.
+    /// Two policies of one tier, or two overlapping rules of a pod's groups, have one priority.
     EQUAL_PRIORITY = "equal-priority",
-    /// A rule behind another that matches all it could match.
+    /// A rule behind another of its object that matches all it could match.
     SHADOWED_RULE = "shadowed-rule",
     /// A rule that denies a block also denies pods.
     DENIES_PODS = "denies-pods",
@@ -79,6 +79,44 @@ ids! {
     NO_ADDRESS = "no-address",
     /// An isolation annotation without effect.
     ISOLATION_ANNOTATION = "isolation-annotation",
+    /// A set of manifests does not say which addresses are in the cluster.
+    NO_CLUSTER_NETWORK = "no-cluster-network",
+    /// A project's packets to destinations outside are all dropped.
+    EGRESS_DROPPED = "egress-dropped",
+    /// A name in a rule has no address.
+    UNRESOLVED_NAME = "unresolved-name",
+    /// A project without NetNamespace, where NetNamespaces keep projects apart.
+    UNNUMBERED_PROJECT = "unnumbered-project",
+    /// A change of a project's network that is not made.
+    NETWORK_CHANGE_REFUSED = "network-change-refused",
+    /// A rule that asks for something the data plane does not do.
+    NOT_ENFORCED = "not-enforced",
+    /// A rule no packet can reach.
+    UNREACHABLE_RULE = "unreachable-rule",
+    /// A word nobody defined, taken as upstream takes it.
+    UNKNOWN_WORD = "unknown-word",
+    /// A field without effect beside the others of its rule.
+    IGNORED_FIELD = "ignored-field",
+    /// A field that decides something elsewhere and nothing here.
+    UNREAD_FIELD = "unread-field",
+    /// A pod names a security group that does not exist.
+    UNKNOWN_GROUP = "unknown-group",
+    /// A security group no pod is bound to.
+    UNUSED_GROUP = "unused-group",
+    /// A group of tier 1 that no rule of tier 0 leads to.
+    UNREACHABLE_TIER = "unreachable-tier",
+    /// Security groups that cut a pod off from its gateway.
+    NO_GATEWAY = "no-gateway",
+    /// Security groups that cut a pod off from the name service or from DHCP.
+    NO_BASICS = "no-basics",
+    /// An annotation whose value is not the one that acts.
+    ANNOTATION_VALUE = "annotation-value",
+    /// Layer 2 forwarding where port security leaves nothing to forward.
+    LAYER2_FORWARD = "layer2-forward",
+    /// Port security that cannot check all it should.
+    PORT_SECURITY = "port-security",
+    /// An address a pod may have beside its own, which it will not get.
+    VIRTUAL_ADDRESS = "virtual-address",
     /// A namespace carries another name in its name label.
     NAMESPACE_NAME_LABEL = "namespace-name-label",
 }

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::document::Position;
 use super::{LabelSelector, PRIMARY_NETWORK, Place};
 use crate::wire::{Address, Family};
@@ -146,6 +148,10 @@ pub struct Node {
     /// are addresses; then `status.podIPs` of pods on the host's network. Where the node itself is
     /// not written, its pods' `status.hostIPs` too.
     pub addresses: Vec<IpAddr>,
+    /// `spec.podCIDR`, `spec.podCIDRs`, and what OVN-Kubernetes writes beside them.
+    pub pod_blocks: Vec<IpNet>,
+    /// The condition `Ready` is there and not `True`.
+    pub is_offline: bool,
     /// Where it is written; `None` when only pods mention it.
     pub source: Option<Source>,
 }
@@ -302,6 +308,8 @@ impl Inventory {
                 name: name.clone(),
                 labels: Labels::new(),
                 addresses: Vec::new(),
+                pod_blocks: Vec::new(),
+                is_offline: false,
                 source: None,
             });
             let own = if pod.host_network && !pod.terminated {
@@ -409,6 +417,12 @@ impl Inventory {
         self.pods_by_name
             .get(&name)
             .map(|&index| self.pod_at(index))
+    }
+
+    /// As [`Inventory::pod`].
+    pub fn pod_index(&self, namespace: &str, name: &str) -> Option<PodIndex> {
+        let name = (namespace.to_owned(), name.to_owned());
+        self.pods_by_name.get(&name).copied()
     }
 
     /// The pod that has this address as its own: neither a terminated pod nor one on the host's

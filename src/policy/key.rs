@@ -1,11 +1,15 @@
 //! What policy is told of a packet, and which packets it is not asked about.
 
 use super::stage::{StageKind as K, StageMask};
-use crate::wire::{FlowKey, protocol};
+use crate::wire::{Address, FlowKey, protocol};
 
 /// Number of the cluster's own network in [`FlowKey::zone`] as policy sees it; secondary networks
 /// follow.
 pub const PRIMARY_NETWORK: u16 = 0;
+
+/// What [`FlowKey::zone`] is while the delivery of a multicast packet to one pod is asked about;
+/// the destination is then that pod's.
+pub const MULTICAST_NETWORK: u16 = u16::MAX;
 
 /// A packet as policy is asked about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +24,8 @@ pub struct PolicyKey {
     pub destination_network: u16,
     /// Hop limit, where known.
     pub hop_limit: Option<u8>,
+    /// Of a packet to a multicast group, the address of the pod it would be delivered to.
+    pub receiver: Option<Address>,
 }
 
 /// Steps that are not asked about a packet, and why.
@@ -40,6 +46,7 @@ impl From<FlowKey> for PolicyKey {
             source_network: PRIMARY_NETWORK,
             destination_network: PRIMARY_NETWORK,
             hop_limit: None,
+            receiver: None,
         }
     }
 }

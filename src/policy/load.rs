@@ -9,14 +9,15 @@ use super::finding::id;
 use super::inventory::{Inventory, Network, Pod, Source};
 use super::multi_network::acts_on;
 use super::network_policy::PeerKind;
+use super::security_group::{Remote, rules_field};
 use super::selection::Selections;
 use super::{
     Compatibility, Direction, Document, Finding, Loaded, MultiNetworkPolicy, Names, NetworkPolicy,
-    PolicySet, Severity, SourceFile, compile, document, lint,
+    Policies, PolicySet, Ports, SecurityGroup, Severity, SourceFile, compile, document, lint,
 };
 
-/// Parses, validates and compiles manifests.
-pub fn load(files: &[SourceFile], compatibility: &Compatibility) -> Loaded {
+/// Parses, validates and compiles manifests. Names in rules have the addresses of `names`.
+pub fn load(files: &[SourceFile], compatibility: &Compatibility, names: &Names) -> Loaded {
     let mut documents = Vec::new();
     let mut findings = Vec::new();
     for file in files {
@@ -24,25 +25,16 @@ pub fn load(files: &[SourceFile], compatibility: &Compatibility) -> Loaded {
         documents.extend(of_file);
         findings.extend(of_parsing);
     }
-    load_documents(&documents, findings, compatibility)
+    load_documents(&documents, findings, compatibility, names)
 }
 
 /// As [`load`], of documents already parsed (manifests written inside another document), with what
 /// parsing them had to say.
 pub fn load_documents(
     documents: &[Document],
-    findings: Vec<Finding>,
-    compatibility: &Compatibility,
-) -> Loaded {
-    load_named(documents, findings, compatibility, Names::default())
-}
-
-/// As [`load_documents`], knowing what names stand for.
-pub fn load_named(
-    documents: &[Document],
     mut findings: Vec<Finding>,
     compatibility: &Compatibility,
-    names: Names,
+    names: &Names,
 ) -> Loaded {
     let mut objects = decode(documents, compatibility, &mut findings);
     report_same_names(&objects, &mut findings);
@@ -50,6 +42,7 @@ pub fn load_named(
     report_same_cluster_addresses(&objects, &mut findings);
     report_same_attachments(&objects, &mut findings);
     report_peers_without_addresses(&objects, compatibility, &mut findings);
+    report_groups(&objects.policies.security_groups, &mut findings);
     objects.policies.network_policies.sort_by(|one, other| {
         let name = |policy: &NetworkPolicy| (policy.namespace.clone(), policy.name.clone());
         name(one).cmp(&name(other))
@@ -58,6 +51,10 @@ pub fn load_named(
     of_networks.sort_by_key(|one| (one.policy.namespace.clone(), one.policy.name.clone()));
     let tiers = &mut objects.policies.tiers;
     tiers.sort_by(|one, other| one.precedence().cmp(&other.precedence()));
+    sort_egress(&mut objects.policies);
+    let groups = &mut objects.policies.security_groups;
+    groups.sort_by(|one, other| one.name.cmp(&other.name));
+    objects.vips.sort_by(|one, other| one.name.cmp(&other.name));
     let refused = findings
         .iter()
         .any(|finding| finding.severity == Severity::Error);
@@ -69,10 +66,16 @@ pub fn load_named(
 pub(super) fn assemble(
     objects: Objects,
     compatibility: &Compatibility,
-    names: Names,
+    names: &Names,
     findings: &mut Vec<Finding>,
 ) -> PolicySet {
     let policies = objects.policies;
+    let compatibility = &policies.openshift.effective(compatibility);
+    let mut objects = Objects {
+        policies: Policies::default(),
+        ..objects
+    };
+    policies.openshift.complete(&mut objects.nodes);
     let inventory = Inventory::new(
         objects.pods,
         objects.namespaces,
@@ -81,36 +84,65 @@ pub(super) fn assemble(
         policies.namespaces(),
     )
     .with_networks(objects.networks);
+    let ports = Ports::new(&inventory, &objects.vips);
     let selections = Selections::new(&inventory);
-    lint::lint(
-        &inventory,
-        &selections,
-        &policies,
-        &names,
+    let input = Input {
+        inventory: &inventory,
+        ports: &ports,
+        selections: &selections,
+        policies: &policies,
+        names,
         compatibility,
-        findings,
-    );
-    let (stages, origins) =
-        compile::compile(&inventory, &selections, &policies, &names, compatibility);
+    };
+    lint::lint(&input, findings);
+    let (stages, origins) = compile::compile(&input);
     drop(selections);
-    PolicySet {
+    let set = PolicySet {
         inventory,
+        ports,
+        vips: objects.vips,
         policies,
         stages,
         origins,
+        names: names.clone(),
         compatibility: *compatibility,
-        names,
-    }
+    };
+    lint::lint_compiled(&set, &objects.subnets, findings);
+    set
 }
+
+/// What rules are compiled from, and what is warned about.
+pub(super) struct Input<'i> {
+    pub inventory: &'i Inventory,
+    pub ports: &'i Ports,
+    pub selections: &'i Selections<'i>,
+    pub policies: &'i Policies,
+    pub names: &'i Names,
+    pub compatibility: &'i Compatibility,
+}
+
+fn sort_egress(policies: &mut Policies) {
+    policies.openshift.sort();
+    let firewalls = &mut policies.egress_firewalls;
+    firewalls
+        .sort_by(|one, other| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)));
+    let lists = &mut policies.admin_output_rules;
+    lists.sort_by(|one, other| one.name.cmp(&other.name));
+}
+
+/// Kind, namespace (empty for what is of the cluster) and name of an object.
+type ObjectName<'o> = (&'static str, &'o str, &'o str);
 
 /// Two objects of one kind, namespace and name: which of them would count?
 fn report_same_names(objects: &Objects, findings: &mut Vec<Finding>) {
-    let mut first: HashMap<(&str, &str, &str), &Source> = HashMap::new();
-    let mut check = |kind, namespace, name, source| {
-        let Some(other) = first.insert((kind, namespace, name), source) else {
-            return;
-        };
-        first.insert((kind, namespace, name), other);
+    let mut first: HashMap<ObjectName, &Source> = HashMap::new();
+    let policies = policy_names(&objects.policies).into_iter();
+    for (object, source) in inventory_names(objects).into_iter().chain(policies) {
+        let other = *first.entry(object).or_insert(source);
+        if std::ptr::eq(other, source) {
+            continue;
+        }
+        let (kind, namespace, name) = object;
         let slash = if namespace.is_empty() { "" } else { "/" };
         findings.push(error(
             id::DUPLICATE_OBJECT,
@@ -122,51 +154,74 @@ fn report_same_names(objects: &Objects, findings: &mut Vec<Finding>) {
                 other.place()
             ),
         ));
-    };
-    for pod in &objects.pods {
-        check("Pod", &pod.namespace, &pod.name, &pod.source);
     }
-    for service in &objects.services {
-        check(
-            "Service",
-            &service.namespace,
-            &service.name,
-            &service.source,
-        );
+}
+
+fn inventory_names(objects: &Objects) -> Vec<(ObjectName<'_>, &Source)> {
+    let mut names: Vec<(ObjectName, &Source)> = Vec::new();
+    for one in &objects.pods {
+        names.push((("Pod", &one.namespace, &one.name), &one.source));
     }
-    for policy in &objects.policies.network_policies {
-        check(
-            "NetworkPolicy",
-            &policy.namespace,
-            &policy.name,
-            &policy.source,
-        );
+    for one in &objects.services {
+        names.push((("Service", &one.namespace, &one.name), &one.source));
     }
-    for network in &objects.networks {
-        let source = network.source.iter();
-        let (namespace, name) = (&network.namespace, &network.name);
-        source.for_each(|source| check("NetworkAttachmentDefinition", namespace, name, source));
+    for one in &objects.networks {
+        let object = ("NetworkAttachmentDefinition", &*one.namespace, &*one.name);
+        names.extend(one.source.iter().map(|source| (object, source)));
     }
-    for policy in &objects.policies.multi_network_policies {
-        let MultiNetworkPolicy { policy, .. } = policy;
-        check(
-            "MultiNetworkPolicy",
-            &policy.namespace,
-            &policy.name,
-            &policy.source,
-        );
+    for one in &objects.vips {
+        names.push((("Vip", "", &one.name), &one.source));
     }
-    for policy in &objects.policies.tiers {
-        check(policy.kind.name(), "", &policy.name, &policy.source);
+    for one in &objects.subnets {
+        names.push((("Subnet", "", &one.name), &one.source));
     }
-    for namespace in &objects.namespaces {
-        let source = namespace.source.iter();
-        source.for_each(|source| check("Namespace", "", &namespace.name, source));
+    for one in &objects.namespaces {
+        let object = ("Namespace", "", &*one.name);
+        names.extend(one.source.iter().map(|source| (object, source)));
     }
-    for node in &objects.nodes {
-        let source = node.source.iter();
-        source.for_each(|source| check("Node", "", &node.name, source));
+    for one in &objects.nodes {
+        let object = ("Node", "", &*one.name);
+        names.extend(one.source.iter().map(|source| (object, source)));
     }
+    names
+}
+
+fn policy_names(policies: &Policies) -> Vec<(ObjectName<'_>, &Source)> {
+    let mut names: Vec<(ObjectName, &Source)> = Vec::new();
+    for one in &policies.network_policies {
+        names.push((("NetworkPolicy", &one.namespace, &one.name), &one.source));
+    }
+    for MultiNetworkPolicy { policy, .. } in &policies.multi_network_policies {
+        let object = ("MultiNetworkPolicy", &*policy.namespace, &*policy.name);
+        names.push((object, &policy.source));
+    }
+    for one in &policies.tiers {
+        names.push(((one.kind.name(), "", &one.name), &one.source));
+    }
+    let openshift = &policies.openshift;
+    for one in &openshift.egress_network_policies {
+        let object = ("EgressNetworkPolicy", &*one.namespace, &*one.name);
+        names.push((object, &one.source));
+    }
+    for one in &openshift.net_namespaces {
+        names.push((("NetNamespace", "", &one.name), &one.source));
+    }
+    for one in &openshift.host_subnets {
+        names.push((("HostSubnet", "", &one.name), &one.source));
+    }
+    for one in &openshift.cluster_networks {
+        names.push((("ClusterNetwork", "", &one.name), &one.source));
+    }
+    for one in &policies.egress_firewalls {
+        names.push((("EgressFirewall", &one.namespace, &one.name), &one.source));
+    }
+    for one in &policies.admin_output_rules {
+        names.push((("AdminOutputRules", "", &one.name), &one.source));
+    }
+    for one in &policies.security_groups {
+        names.push((("SecurityGroup", "", &one.name), &one.source));
+    }
+    names
 }
 
 /// Two pods of one address: whose policies would apply to it?
@@ -297,6 +352,44 @@ fn report_same_cluster_addresses(objects: &Objects, findings: &mut Vec<Finding>)
                     other.source.place()
                 ),
             ));
+        }
+    }
+}
+
+/// Groups named as the other end must exist, and no two may be kept under one name.
+fn report_groups(groups: &[SecurityGroup], findings: &mut Vec<Finding>) {
+    let mut kept: HashMap<String, &SecurityGroup> = HashMap::new();
+    for group in groups {
+        let object = || format!("SecurityGroup/{}", group.name);
+        let other = *kept.entry(group.folded_name()).or_insert(group);
+        if other.name != group.name {
+            let message = format!(
+                "Duplicate value: \"{}\": Kube-OVN keeps it and {} at {} under one name, {}",
+                group.name,
+                other.name,
+                other.source.place(),
+                group.folded_name()
+            );
+            let (id, path) = (id::DUPLICATE_OBJECT, "metadata.name");
+            findings.push(error(id, &group.source, object(), path, message));
+        }
+        for direction in [Direction::Ingress, Direction::Egress] {
+            for (index, rule) in group.rules(direction).iter().enumerate() {
+                let Remote::Group { name, position } = &rule.remote else {
+                    continue;
+                };
+                if groups.iter().any(|group| group.name == *name) {
+                    continue;
+                }
+                let field = rules_field(direction);
+                let path = format!("spec.{field}[{index}].remoteSecurityGroup");
+                let message = format!("failed to get remote sg '{name}': no such SecurityGroup");
+                let source = Source {
+                    position: *position,
+                    ..group.source.clone()
+                };
+                findings.push(error(id::INVALID_VALUE, &source, object(), &path, message));
+            }
         }
     }
 }

@@ -7,39 +7,50 @@
 //!
 //! This room never sees a frame. Of the classifier it knows the intermediate representation alone.
 
+pub mod admin_output;
 pub mod compatibility;
 mod compile;
 mod decode;
 pub mod document;
+pub mod egress_firewall;
 pub mod evaluate;
 pub mod finding;
 pub mod inventory;
 mod key;
+pub mod kube_ovn;
 mod lint;
 mod load;
 pub mod multi_network;
 pub mod naive;
 pub mod names;
 pub mod network_policy;
+pub mod openshift;
 pub mod origin;
+pub mod port_security;
+pub mod security_group;
 mod selection;
 pub mod selector;
 pub mod source;
 pub mod stage;
 pub mod tiers;
 
+pub use admin_output::AdminOutputRules;
 pub use compatibility::{Compatibility, CompatibilityError};
 pub use compile::{ISOLATION_ANNOTATION, isolation_annotation};
 pub use document::Document;
+pub use egress_firewall::EgressFirewall;
 pub use evaluate::{Decision, Opinion};
 pub use finding::{Finding, Place, Severity};
 pub use inventory::{Inventory, Pod};
 pub use key::{Exemption, PRIMARY_NETWORK, PolicyKey};
-pub use load::{load, load_documents, load_named};
+pub use kube_ovn::{Port, Ports, Subnet, Vip};
+pub use load::{load, load_documents};
 pub use multi_network::MultiNetworkPolicy;
-pub use names::Names;
+pub use names::{NameUser, Names};
 pub use network_policy::NetworkPolicy;
+pub use openshift::OpenShift;
 pub use origin::Origin;
+pub use security_group::SecurityGroup;
 pub use selector::LabelSelector;
 pub use source::{ReadError, SourceFile, read_directory};
 pub use stage::{StageKind, StageMask, StageRules};
@@ -75,12 +86,26 @@ pub struct Policies {
     /// AdminNetworkPolicy, BaselineAdminNetworkPolicy and ClusterNetworkPolicy, in the order in
     /// which they are asked.
     pub tiers: Vec<TierPolicy>,
+    /// EgressNetworkPolicy, and what it needs to know of OpenShift's network.
+    pub openshift: OpenShift,
+    /// EgressFirewall.
+    pub egress_firewalls: Vec<EgressFirewall>,
+    /// AdminOutputRules.
+    pub admin_output_rules: Vec<AdminOutputRules>,
+    /// SecurityGroup.
+    pub security_groups: Vec<SecurityGroup>,
 }
 
 impl Policies {
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.network_policies.len() + self.multi_network_policies.len() + self.tiers.len()
+        self.network_policies.len()
+            + self.multi_network_policies.len()
+            + self.security_groups.len()
+            + self.tiers.len()
+            + self.openshift.egress_network_policies.len()
+            + self.egress_firewalls.len()
+            + self.admin_output_rules.len()
     }
 
     /// Is there none?
@@ -91,8 +116,19 @@ impl Policies {
     /// The namespaces they are in.
     fn namespaces(&self) -> impl Iterator<Item = String> + '_ {
         let of_networks = self.multi_network_policies.iter().map(|one| &one.policy);
-        let all = self.network_policies.iter().chain(of_networks);
-        all.map(|policy| policy.namespace.clone())
+        let of_network_policies = self.network_policies.iter().chain(of_networks);
+        let of_network_policies = of_network_policies.map(|policy| &policy.namespace);
+        let of_egress = self.openshift.egress_network_policies.iter();
+        let of_egress = of_egress.map(|policy| &policy.namespace);
+        let of_firewalls = self.egress_firewalls.iter();
+        let of_firewalls = of_firewalls.map(|firewall| &firewall.namespace);
+        let of_projects = self.openshift.net_namespaces.iter();
+        let of_projects = of_projects.map(|net_namespace| &net_namespace.name);
+        of_network_policies
+            .chain(of_egress)
+            .chain(of_firewalls)
+            .chain(of_projects)
+            .cloned()
     }
 }
 
@@ -101,16 +137,20 @@ impl Policies {
 pub struct PolicySet {
     /// Pods, namespaces, nodes, services.
     pub inventory: Inventory,
+    /// The attachments of its pods, as Kube-OVN sees them.
+    pub ports: Ports,
+    /// Addresses pods may have beside their own.
+    pub vips: Vec<Vip>,
     /// Every policy object.
     pub policies: Policies,
     /// The evaluation steps in order: a packet passes when no step denies it.
     pub stages: Vec<StageRules>,
     /// Where rules were written, by [`OriginId`].
     pub origins: Vec<Origin>,
-    /// The switches it was loaded with.
-    pub compatibility: Compatibility,
-    /// What names stand for.
+    /// The addresses of names when it was loaded.
     pub names: Names,
+    /// The switches it was loaded with, with the plugin that a ClusterNetwork names.
+    pub compatibility: Compatibility,
 }
 
 impl PolicySet {

@@ -10,9 +10,11 @@
 //! end the asking within its family and direction, never beyond: an allowing NetworkPolicy spares
 //! the packet the Baseline tier of the same end, and nothing else.
 
+use super::admin_output::Effects;
 use super::compatibility::{Combination, Compatibility, EgressView};
+use super::key::{MULTICAST_NETWORK, PRIMARY_NETWORK};
 use super::{Direction, PolicyKey};
-use crate::classifier::{RuleSet, RuleVerdict};
+use crate::classifier::{RuleId, RuleSet, RuleVerdict};
 use crate::wire::FlowKey;
 
 /// The rules of one evaluation step, for the whole inventory at once.
@@ -24,6 +26,8 @@ pub struct StageRules {
     pub kind: StageKind,
     /// The rules, strongest first.
     pub rules: RuleSet,
+    /// What rules do beside deciding, by their identity. The data plane does not do it yet.
+    pub effects: Vec<(RuleId, Effects)>,
 }
 
 /// The evaluation steps, in the order in which they are asked.
@@ -141,6 +145,15 @@ impl StageKind {
         }
     }
 
+    /// Is it asked again of every connection that exists when policies change, whatever the switch
+    /// `established` says? The lists for what leaves the cluster remember no connections.
+    pub const fn is_stateless(self) -> bool {
+        matches!(
+            self,
+            K::EgressNetworkPolicy | K::EgressFirewall | K::EgressIp | K::AdminOutput
+        )
+    }
+
     /// Which end of the connection it protects. What stands between the two is asked on behalf of
     /// the source.
     pub const fn direction(self) -> Direction {
@@ -215,7 +228,14 @@ impl StageKind {
             Direction::Egress => packet.source_network,
             Direction::Ingress => packet.destination_network,
         };
-        FlowKey { zone, ..key }
+        match packet.receiver {
+            Some(receiver) if self == K::ProjectIsolation && zone == PRIMARY_NETWORK => FlowKey {
+                zone: MULTICAST_NETWORK,
+                destination: receiver,
+                ..key
+            },
+            _ => FlowKey { zone, ..key },
+        }
     }
 }
 

@@ -146,6 +146,39 @@ impl MacAddress {
     }
 }
 
+/// A text that is no [`MacAddress`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MacAddressError;
+
+impl fmt::Display for MacAddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no MAC address: six bytes in hexadecimal with colons between")
+    }
+}
+
+impl std::error::Error for MacAddressError {}
+
+impl std::str::FromStr for MacAddress {
+    type Err = MacAddressError;
+
+    /// Two hexadecimal digits a byte, with `:` or with `-` between, in either case.
+    fn from_str(text: &str) -> Result<Self, MacAddressError> {
+        let separator = if text.contains('-') { '-' } else { ':' };
+        let mut bytes = [0; 6];
+        let mut parts = text.split(separator);
+        for byte in &mut bytes {
+            let part = parts.next().ok_or(MacAddressError)?;
+            let digits = part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit());
+            let value = u8::from_str_radix(part, 16).ok().filter(|_| digits);
+            *byte = value.ok_or(MacAddressError)?;
+        }
+        match parts.next() {
+            None => Ok(MacAddress(bytes)),
+            Some(_) => Err(MacAddressError),
+        }
+    }
+}
+
 impl fmt::Display for MacAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d, e, g] = self.0;

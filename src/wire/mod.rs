@@ -15,7 +15,7 @@ pub mod protocol;
 #[cfg(test)]
 pub(crate) mod sample;
 
-pub use address::{Address, Family, MacAddress};
+pub use address::{Address, Family, MacAddress, MacAddressError};
 pub use flow_key::FlowKey;
 pub use martian::{DestinationKind, Martian, destination_kind, martian};
 pub use parse::{

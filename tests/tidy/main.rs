@@ -44,7 +44,10 @@ const IMPORTS: &[(&str, &[Permit])] = &[
         "policy",
         &[
             ("classifier", INTERMEDIATE_REPRESENTATION),
-            ("wire", &["Address", "Family", "FlowKey", "protocol"]),
+            (
+                "wire",
+                &["Address", "Family", "FlowKey", "MacAddress", "protocol"],
+            ),
         ],
     ),
     (

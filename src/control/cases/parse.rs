@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::fields::{Fields, Reader, described};
+use super::frame::{FrameFields, frame};
+use super::names;
 use super::{Case, Expectation, Manifests, ProbeCase, Reception, RejectCase};
 use crate::control::probe::{self, Endpoint, Probe, ProbeProtocol, State};
 use crate::policy::document::{self, Document, Node, Position};
@@ -125,11 +127,7 @@ fn case(reader: &mut Reader, directory: &Path) -> Option<Case> {
     let manifests = manifests(reader, &mut fields, directory);
     let before = fields.take("manifests_before");
     let manifests_before = before.map(|before| Manifests::Inline(objects(reader, before)));
-    for later in ["dns", "dns_timeline"] {
-        if let Some((node, path)) = fields.take(later) {
-            reader.unsupported(node, &path, later);
-        }
-    }
+    let names = names::table(reader, &mut fields);
     let probes = fields.take("probes");
     let reject_cases = fields.take("reject_cases");
     let config_cases = fields.take("config_cases");
@@ -159,6 +157,7 @@ fn case(reader: &mut Reader, directory: &Path) -> Option<Case> {
         compatibility,
         manifests,
         manifests_before,
+        names,
         probes: each(reader, probes, probe_case),
         reject_cases: each(reader, reject_cases, |reader, node, path| {
             reject_case(reader, node, path, compatibility)
@@ -255,26 +254,10 @@ fn probe_case<'d>(reader: &mut Reader<'d>, node: &'d Node, path: &str) -> Option
     let expectation = expectation(reader, &mut fields);
     let why = fields.take("why").and_then(|why| reader.text(why));
     fields.take("upstream");
-    for later in [
-        "src_mac", "dst_mac", "vlan", "at", "via", "method", "status",
-    ] {
+    let at_s = fields.take("at").and_then(|at| names::second(reader, at));
+    for later in ["via", "method", "status"] {
         if let Some((node, path)) = fields.take(later) {
             reader.unsupported(node, &path, later);
-        }
-    }
-    for (later, keys) in [
-        ("arp", &["op", "sha", "spa", "tpa"][..]),
-        ("nd", &["target", "lladdr"][..]),
-    ] {
-        let Some((node, path)) = fields.take(later) else {
-            continue;
-        };
-        reader.unsupported(node, &path, later);
-        if let Some(mut payload) = reader.fields(node, &path) {
-            for key in keys {
-                payload.take(key);
-            }
-            reader.finish(payload, keys);
         }
     }
     reader.finish(fields, PROBE_KEYS);
@@ -282,6 +265,7 @@ fn probe_case<'d>(reader: &mut Reader<'d>, node: &'d Node, path: &str) -> Option
         path: path.to_owned(),
         place: reader.document.place(node.position),
         probe: probe?,
+        at_s: at_s.unwrap_or_default(),
         expectation: expectation?,
         why,
     })
@@ -325,18 +309,30 @@ fn probe<'d>(reader: &mut Reader<'d>, fields: &mut Fields<'d>) -> Option<Probe> 
             .ok()
     });
     let state = fields.take("state").and_then(|state| reader.parsed(state));
+    let FrameFields {
+        source_mac,
+        destination_mac,
+        vlan,
+        arp,
+        nd,
+    } = frame(reader, fields, protocol);
     Some(Probe {
         from: from?,
         to: to?,
         protocol: protocol?,
         port,
         source_port,
-        icmp_type,
+        icmp_type: icmp_type.or(nd.is_some().then_some(probe::NEIGHBOUR_ADVERTISEMENT)),
         hop_limit,
         family,
         source,
         destination,
         state: state.unwrap_or(State::New),
+        source_mac,
+        destination_mac,
+        vlan,
+        arp,
+        nd,
     })
 }
 
@@ -436,6 +432,7 @@ mod tests {
     use super::*;
     use crate::control::cases::Socket;
     use crate::policy::compatibility::Established;
+    use crate::policy::names::Resolver;
     use crate::wire::Family;
 
     fn read(text: &str) -> (Vec<Case>, Vec<String>) {
@@ -482,6 +479,7 @@ mod tests {
             path,
             place,
             probe,
+            at_s: _,
             expectation,
             why,
         } = &case.probes[0];
@@ -596,6 +594,10 @@ mod tests {
                 "must be one of tcp-rst, port-unreachable, found \"icmp\"",
             ),
             ("why: [a]", "must be a text, found a list"),
+            ("src_mac: 02-00", "no MAC address: six bytes in hexadecimal"),
+            ("vlan: 4096", "must be a number from 0 to 4095, found 4096"),
+            ("arp: {op: 1}", "only proto arp has one"),
+            ("nd: {}", "only proto icmpv6 has one"),
         ] {
             let finding = probe_finding(fields);
             assert!(finding.contains(message), "{finding}");
@@ -604,18 +606,48 @@ mod tests {
     }
 
     #[test]
-    fn what_later_systems_need_is_refused_as_not_supported() {
-        for fields in [
-            "vlan: 7",
-            "at: 3",
-            "via: x/proxy",
-            "method: GET",
-            "status: 403",
-            "src_mac: '02:00:00:00:00:01'",
-            "dst_mac: '02:00:00:00:00:01'",
-            "arp: {op: 1, sha: m, spa: i, tpa: i}",
-            "nd: {target: i, lladdr: m}",
+    fn names_and_their_timeline_are_read() {
+        let probe = "probes: [{from: ip:::1, to: ip:::1, proto: arp, expect: allow, at: 7}]";
+        let names = "dns: {n.example: {a: [192.0.2.1], aaaa: ['2001:db8::1'], ttl: 60}}\n\
+                     dns_timeline:\n- {at: 5, fail: true}\n\
+                     - {at: 9, records: {N.example.: {a: []}}}\n";
+        let (cases, findings) = read(&format!("id: c\n{names}{probe}"));
+        assert_eq!(findings, [""; 0]);
+        assert_eq!(cases[0].probes[0].at_s, 7);
+        let table = &cases[0].names;
+        let answer = table.ask("n.example", 4).unwrap();
+        assert_eq!(
+            (answer.a.len(), answer.aaaa.len(), answer.ttl_s),
+            (1, 1, Some(60))
+        );
+        assert_eq!(table.ask("n.example", 5), None);
+        assert_eq!(table.ask("n.example", 9), Some(Default::default()));
+        for (wrong, message) in [
+            ("dns: []", "dns: must be a mapping of names, found a list"),
+            (
+                "dns: {a: {a: [x]}}",
+                "dns.a.a[0]: must be an IPv4 address, found \"x\"",
+            ),
+            (
+                "dns: {a: {ttl: -1}}",
+                "dns.a.ttl: must be a number from 0 to",
+            ),
+            ("dns: {a: {mx: []}}", "dns.a.mx: unknown key"),
+            (
+                "dns_timeline: [{at: 1}]",
+                "must have either records or fail: true",
+            ),
+            ("dns_timeline: [{fail: true}]", "\"at\" is required"),
         ] {
+            let (cases, findings) = read(&format!("id: c\n{wrong}\n{probe}"));
+            assert!(cases.is_empty(), "{wrong}");
+            assert!(findings[0].contains(message), "{findings:?}");
+        }
+    }
+
+    #[test]
+    fn what_later_systems_need_is_refused_as_not_supported() {
+        for fields in ["via: x/proxy", "method: GET", "status: 403"] {
             let finding = probe_finding(fields);
             assert!(
                 finding.contains("is not supported yet [case-unsupported]"),
@@ -623,11 +655,6 @@ mod tests {
             );
         }
         let probe = "probes: [{from: ip:::1, to: ip:::1, proto: arp, expect: allow}]";
-        for key in ["dns: {a: {a: []}}", "dns_timeline: []"] {
-            let (cases, findings) = read(&format!("id: c\n{key}\n{probe}"));
-            assert!(cases.is_empty(), "{key}");
-            assert!(findings[0].contains("not supported yet"), "{findings:?}");
-        }
         // Egress-router environments say nothing of the probes beside them.
         let (cases, findings) = read(&format!("id: c\nconfig_cases: []\n{probe}"));
         assert_eq!((cases[0].probes.len(), findings.len()), (1, 1));

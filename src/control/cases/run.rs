@@ -1,13 +1,17 @@
 //! Runs a case: loads its manifests, judges its probes, compares.
 
+use std::net::IpAddr;
+
 use super::{Case, Manifests, ProbeCase, Reception, RejectCase, Socket};
 use crate::classifier::RuleVerdict;
 use crate::classifier::tree::Limits;
 use crate::control::decide::Decider;
 use crate::control::explain;
 use crate::control::judge::{self, JudgeError, Judgement};
+use crate::control::layer2;
 use crate::policy::document::{self, Document};
-use crate::policy::{self, Compatibility, Finding, Loaded, Place, Severity};
+use crate::policy::openshift::{SourceAfter, source_after};
+use crate::policy::{self, Compatibility, Finding, Loaded, Names, Place, Severity};
 
 /// What running a case gave.
 #[derive(Debug, Default)]
@@ -67,22 +71,31 @@ pub fn run(case: &Case) -> Run {
 
 impl Run {
     fn probes(&mut self, case: &Case) {
-        let Some(now) = self.decider(case, &case.manifests) else {
+        let names = |at_s| Names::at(&case.names, case.compatibility.enp_generation, at_s);
+        let Some(now) = self.decider(case, &case.manifests, &names(0)) else {
             return;
         };
+        // One for each state of the names that a probe meets.
+        let mut later: Vec<Decider> = Vec::new();
         let before = match &case.manifests_before {
-            Some(manifests) => match self.decider(case, manifests) {
+            Some(manifests) => match self.decider(case, manifests, &names(0)) {
                 Some(before) => Some(before),
                 None => return,
             },
             None => None,
         };
         for probe in &case.probes {
-            match judge::judge(&probe.probe, &now, before.as_ref().unwrap_or(&now)) {
+            let names = names(probe.at_s);
+            let has_names = |decider: &&Decider| decider.policy().names == names;
+            if !has_names(&&now) && !later.iter().any(|one| has_names(&one)) {
+                later.extend(self.decider(case, &case.manifests, &names));
+            }
+            let now = later.iter().find(has_names).unwrap_or(&now);
+            match judge::judge(&probe.probe, now, before.as_ref().unwrap_or(now)) {
                 Ok(judgement) => {
                     let decider = match (judgement.question, &before) {
                         (judge::Question::Kept, Some(before)) => before,
-                        _ => &now,
+                        _ => now,
                     };
                     self.outcomes
                         .push(outcome(case, probe, decider, &judgement));
@@ -98,15 +111,19 @@ impl Run {
         }
     }
 
-    fn decider(&mut self, case: &Case, manifests: &Manifests) -> Option<Decider> {
+    fn decider(&mut self, case: &Case, manifests: &Manifests, names: &Names) -> Option<Decider> {
         let (documents, findings) = self.documents(case, manifests)?;
-        let loaded = policy::load_documents(&documents, findings, &case.compatibility);
+        let loaded = policy::load_documents(&documents, findings, &case.compatibility, names);
         let refused = loaded.policy.is_none();
         let worth_saying =
             |finding: &Finding| finding.severity == Severity::Error || finding.id == UNREAD_KIND;
         let findings = loaded.findings.into_iter().filter(worth_saying);
-        self.findings
-            .extend(findings.map(|finding| of_case(case, finding)));
+        for finding in findings.map(|finding| of_case(case, finding)) {
+            // The same objects may be loaded again, with other addresses for names.
+            if !self.findings.contains(&finding) {
+                self.findings.push(finding);
+            }
+        }
         if refused {
             let message = "the manifests are refused, so no probe was run";
             self.error(
@@ -159,7 +176,8 @@ impl Run {
             return;
         };
         let load = |documents: &[Document], compatibility: &Compatibility| -> Loaded {
-            policy::load_documents(documents, findings.clone(), compatibility)
+            let names = Names::at(&case.names, compatibility.enp_generation, 0);
+            policy::load_documents(documents, findings.clone(), compatibility, &names)
         };
         let compatibility = &reject_case.compatibility;
         let without = load(&documents, compatibility);
@@ -216,24 +234,27 @@ fn of_case(case: &Case, mut finding: Finding) -> Finding {
 }
 
 fn outcome(case: &Case, probe: &ProbeCase, decider: &Decider, judgement: &Judgement) -> Outcome {
+    let dropped = judgement.dropped();
     let opinion = judgement
         .decision
         .as_ref()
+        .filter(|_| dropped.is_none())
         .and_then(|decision| decision.deciding());
+    let secured = dropped.and_then(explain::secured_by);
     let origin = opinion.and_then(|opinion| decider.origin(opinion));
     let written = origin.and_then(|origin| origin.place.clone());
     // What isolates is written somewhere, though the denial that follows from it is not.
     let isolating = || {
         let denial = opinion.filter(|opinion| opinion.verdict == RuleVerdict::Deny)?;
         let key = judgement.key()?;
-        let isolation = explain::isolation(decider.policy(), key, denial.direction());
+        let isolation = explain::isolation(decider.policy(), key, denial);
         isolation.into_iter().find_map(|by| by.place)
     };
     let verdict = |allow| if allow { "allow" } else { "deny" };
     let mut expect = verdict(probe.expectation.allow).to_owned();
     let mut got = verdict(judgement.allow).to_owned();
     if expect == got {
-        for (wanted, found) in details(probe, judgement) {
+        for (wanted, found) in details(probe, decider, judgement) {
             if wanted != found {
                 expect.push_str(&format!(" {wanted}"));
                 got.push_str(&format!(" {found}"));
@@ -247,16 +268,25 @@ fn outcome(case: &Case, probe: &ProbeCase, decider: &Decider, judgement: &Judgem
         subject: probe.probe.to_string(),
         expect,
         got,
-        stage: opinion.map(|opinion| opinion.family()),
-        rule: origin.map(|origin| origin.label.clone()),
-        rule_place: written.or_else(isolating),
+        stage: match dropped {
+            Some(_) => Some(layer2::FAMILY),
+            None => opinion.map(|opinion| opinion.family()),
+        },
+        rule: match &secured {
+            Some(by) => Some(by.name.clone()),
+            None => origin.map(|origin| origin.label.clone()),
+        },
+        rule_place: secured
+            .and_then(|by| by.place)
+            .or(written)
+            .or_else(isolating),
         reason: explain::summary(decider, judgement),
         why: probe.why.clone(),
     }
 }
 
 /// What was expected beside the verdict, and what came instead.
-fn details(probe: &ProbeCase, judgement: &Judgement) -> Vec<(String, String)> {
+fn details(probe: &ProbeCase, decider: &Decider, judgement: &Judgement) -> Vec<(String, String)> {
     let mut details = Vec::new();
     let expectation = &probe.expectation;
     if let Some(wanted) = &expectation.deny_stage {
@@ -264,14 +294,17 @@ fn details(probe: &ProbeCase, judgement: &Judgement) -> Vec<(String, String)> {
             .decision
             .as_ref()
             .and_then(|decision| decision.denial());
-        let found = denial.map_or("none", |denial| denial.family());
+        let found = match judgement.dropped() {
+            Some(_) => layer2::FAMILY,
+            None => denial.map_or("none", |denial| denial.family()),
+        };
         details.push((format!("at {wanted}"), format!("at {found}")));
     }
     if let Some(wanted) = &expectation.reject {
         // NetworkPolicy has no answer but silence.
         details.push((format!("with {wanted}"), "in silence".to_owned()));
     }
-    let (source, destination) = on_the_wire(probe, judgement);
+    let (source, destination) = on_the_wire(probe, decider, judgement);
     for (preposition, wanted, found) in [
         ("from", expectation.source, source),
         ("to", expectation.destination, destination),
@@ -291,7 +324,11 @@ fn details(probe: &ProbeCase, judgement: &Judgement) -> Vec<(String, String)> {
 }
 
 /// Source and destination of the probe's packet after translation.
-fn on_the_wire(probe: &ProbeCase, judgement: &Judgement) -> (Option<Socket>, Option<Socket>) {
+fn on_the_wire(
+    probe: &ProbeCase,
+    decider: &Decider,
+    judgement: &Judgement,
+) -> (Option<Socket>, Option<Socket>) {
     let Some(key) = judgement.key() else {
         return (None, None);
     };
@@ -303,7 +340,20 @@ fn on_the_wire(probe: &ProbeCase, judgement: &Judgement) -> (Option<Socket>, Opt
     let source = socket(key.source, key.source_port);
     let destination = socket(key.destination, key.destination_port);
     if !judge::answers(probe.probe.state) {
-        return (Some(source), Some(destination));
+        let wanted = probe.expectation.source.map(|wanted| wanted.address);
+        let after = match source_after(decider.policy(), key) {
+            SourceAfter::Own => Some(source.address),
+            SourceAfter::Node(address) => Some(address),
+            // Any of them may be taken.
+            SourceAfter::Egress(all) => {
+                let mut all = all.into_iter().map(IpAddr::V4);
+                let first = all.clone().next();
+                all.find(|one| Some(*one) == wanted).or(first)
+            }
+            SourceAfter::Dropped => None,
+        };
+        let source = after.map(|address| Socket { address, ..source });
+        return (source, Some(destination));
     }
     // An answer of a translated flow leaves with the address its question was sent to.
     let translated = judgement.translation.as_ref().and_then(|translation| {

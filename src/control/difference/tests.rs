@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::classifier::tree::Limits;
-use crate::policy::{Compatibility, SourceFile, load};
+use crate::policy::{Compatibility, Names, SourceFile, load};
 use crate::wire::protocol;
 
 const PODS: &str = "
@@ -25,7 +25,7 @@ fn decider(policies: &[String]) -> Decider {
         name: "m.yaml".into(),
         text: text.into(),
     };
-    let loaded = load(&[file], &Compatibility::default());
+    let loaded = load(&[file], &Compatibility::default(), &Names::default());
     let set = loaded
         .policy
         .unwrap_or_else(|| panic!("{:?}", loaded.findings));

@@ -28,10 +28,12 @@ impl<F: FrameBuffer> Pipeline<F> {
             };
             scratch.packets.push(position);
             scratch.keys.push(key);
+            let kept = match packet.next {
+                Next::Again(..) if !snapshot.reevaluate_established => policy.of_kept(),
+                _ => None,
+            };
+            scratch.decisions.push(kept.unwrap_or(Decision::NO_OPINION));
         }
-        scratch
-            .decisions
-            .resize(scratch.keys.len(), Decision::NO_OPINION);
         if scratch.keys.is_empty() {
             return;
         }
@@ -59,7 +61,8 @@ impl<F: FrameBuffer> Pipeline<F> {
             let decision = self.scratch.decisions[i];
             match packet.next {
                 Next::Again(flow, direction) => {
-                    self.admit_again(policy, packet, decision, flow, direction);
+                    let kept = !snapshot.reevaluate_established;
+                    self.admit_again(policy, packet, decision, kept, (flow, direction));
                 }
                 _ => {
                     let key = self.scratch.keys[i];
@@ -76,17 +79,28 @@ impl<F: FrameBuffer> Pipeline<F> {
         policy: &PolicySnapshot,
         packet: &mut Packet<F>,
         decision: Decision,
-        found: FlowRef,
-        direction: FlowDirection,
+        kept: bool,
+        (found, direction): (FlowRef, FlowDirection),
     ) {
-        let trail = self.trail(&decision);
+        let (trail, blocked) = {
+            let present = self.flows.get(found);
+            (present.trail, present.blocked)
+        };
+        // A flow that is kept goes on under the rules that admitted it.
+        let goes_on = kept && decision.allowed && !blocked;
+        let trail = match goes_on {
+            true => trail,
+            false => self.trail(&decision),
+        };
         let flow = self.flows.get_mut(found);
         // Another packet of the batch may have been first.
         let first = flow.generation != policy.generation;
         flow.generation = policy.generation;
         flow.blocked = !decision.allowed;
         flow.trail = trail;
-        packet.trace.rules = decision.rules;
+        if !goes_on {
+            packet.trace.rules = decision.rules;
+        }
         packet.trace.denied_by = decision.denied_by;
         if first {
             self.count_decision(&decision);

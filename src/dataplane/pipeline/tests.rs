@@ -401,6 +401,23 @@ fn a_policy_change_cuts_an_established_flow_both_ways_and_a_later_one_resumes_it
     bench.snapshot.policy = Some(policy(4, &[80]));
     bench.snapshot.reevaluate_established = false;
     assert_eq!(passes(&mut bench), [true, true], "established = keep");
+    let stateless = |generation, ports: &[u16]| {
+        let mut policy = policy(generation, ports);
+        let found = Arc::get_mut(&mut policy).unwrap();
+        found.stages[0].skips.stateless = true;
+        Some(policy)
+    };
+    bench.snapshot.policy = stateless(5, &[80]);
+    let lists = "lists without state are asked again";
+    assert_eq!(passes(&mut bench), [false, false], "{lists}");
+    bench.snapshot.policy = Some(policy(6, &[]));
+    assert_eq!(
+        passes(&mut bench),
+        [true, true],
+        "what was blocked is asked again"
+    );
+    bench.snapshot.policy = stateless(7, &[]);
+    assert_eq!(passes(&mut bench), [true, true], "{lists}");
     let other = bench.one(INSIDE, Out.tcp_to(443, SYN).1);
     assert_eq!(other.verdict, Verdict::Forward(OUTSIDE));
 }

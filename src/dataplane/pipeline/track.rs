@@ -144,7 +144,10 @@ impl<F: FrameBuffer> Pipeline<F> {
         };
         let flow = self.flows.get(found);
         packet.trace.rules = *self.trails.get(flow.trail);
-        if flow.generation != policy.generation && snapshot.reevaluate_established {
+        // Where flows are kept, what a list without state blocks may be let go by its successor.
+        let asked_again =
+            || snapshot.reevaluate_established || flow.blocked || policy.of_kept().is_some();
+        if flow.generation != policy.generation && asked_again() {
             packet.next = Next::Again(found, direction);
         } else if flow.blocked {
             self.count_rules(packet);

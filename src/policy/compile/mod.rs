@@ -3,16 +3,22 @@
 //! A policy rule becomes one rule per port entry: its peers one set of addresses, the pods it is
 //! about another, never a product of peers, ports and pods.
 
+mod admin_output;
+mod egress_firewall;
 mod multi_network;
 mod network_policy;
+mod openshift;
+mod scope;
+mod security_group;
 mod tiers;
 
 pub use network_policy::{ISOLATION_ANNOTATION, isolation_annotation};
 
 use super::inventory::{Inventory, PodIndex};
+use super::load::Input;
 use super::selection::{Addresses, PRIMARY, Selections};
 use super::stage::{StageKind, StageRules};
-use super::{Compatibility, Direction, Names, Origin, PRIMARY_NETWORK, Policies};
+use super::{Compatibility, Direction, Names, Origin, PRIMARY_NETWORK, Policies, Ports};
 use crate::classifier::{
     AddressMatch, AddressSet, OriginId, PortRange, ProtocolMatch, Rule, RuleId, RuleSet,
     RuleVerdict,
@@ -25,15 +31,18 @@ type Ranges = Vec<(Family, Address, Address)>;
 /// Compiles the policies in force into the steps that have rules, in order, and the origins of
 /// these rules. The steps of NetworkPolicy are always there, so that there is somebody to say that
 /// nobody isolates a pod.
-pub fn compile<'c>(
-    inventory: &'c Inventory,
-    selections: &'c Selections<'c>,
-    policies: &'c Policies,
-    names: &'c Names,
-    compatibility: &'c Compatibility,
-) -> (Vec<StageRules>, Vec<Origin>) {
+pub fn compile(input: &Input) -> (Vec<StageRules>, Vec<Origin>) {
+    let Input {
+        inventory,
+        ports,
+        selections,
+        policies,
+        names,
+        compatibility,
+    } = *input;
     let mut compiler = Compiler {
         inventory,
+        ports,
         selections,
         compatibility,
         policies,
@@ -42,26 +51,16 @@ pub fn compile<'c>(
     };
     let mut stages = Vec::new();
     for kind in StageKind::ALL {
-        let rules = RuleSet::new();
-        let mut stage = StageRules { kind, rules };
-        let always = match kind {
-            StageKind::NetworkPolicyEgress | StageKind::NetworkPolicyIngress => {
-                network_policy::compile(&mut compiler, &mut stage);
-                true
-            }
-            StageKind::MultiNetworkPolicyEgress | StageKind::MultiNetworkPolicyIngress => {
-                multi_network::compile(&mut compiler, &mut stage);
-                false
-            }
-            StageKind::AdminEgress
-            | StageKind::AdminIngress
-            | StageKind::BaselineEgress
-            | StageKind::BaselineIngress => {
-                tiers::compile(&mut compiler, &mut stage);
-                false
-            }
-            _ => false,
+        let mut stage = StageRules {
+            kind,
+            rules: RuleSet::new(),
+            effects: Vec::new(),
         };
+        compiler.compile(&mut stage);
+        let always = matches!(
+            kind,
+            StageKind::NetworkPolicyEgress | StageKind::NetworkPolicyIngress
+        );
         if always || !stage.rules.rules().is_empty() {
             stages.push(stage);
         }
@@ -72,6 +71,7 @@ pub fn compile<'c>(
 /// What the systems share while they compile.
 struct Compiler<'c> {
     inventory: &'c Inventory,
+    ports: &'c Ports,
     selections: &'c Selections<'c>,
     compatibility: &'c Compatibility,
     policies: &'c Policies,
@@ -134,6 +134,31 @@ impl Draft {
 }
 
 impl Compiler<'_> {
+    /// Fills a step with the rules of its system.
+    fn compile(&mut self, stage: &mut StageRules) {
+        match stage.kind {
+            StageKind::NetworkPolicyEgress | StageKind::NetworkPolicyIngress => {
+                network_policy::compile(self, stage);
+            }
+            StageKind::SecurityGroupEgress
+            | StageKind::SecurityGroupEgressLower
+            | StageKind::SecurityGroupIngress
+            | StageKind::SecurityGroupIngressLower => security_group::compile(self, stage),
+            StageKind::MultiNetworkPolicyEgress | StageKind::MultiNetworkPolicyIngress => {
+                multi_network::compile(self, stage);
+            }
+            StageKind::AdminEgress
+            | StageKind::AdminIngress
+            | StageKind::BaselineEgress
+            | StageKind::BaselineIngress => tiers::compile(self, stage),
+            StageKind::ProjectIsolation => openshift::isolation(self, stage),
+            StageKind::EgressNetworkPolicy => openshift::egress_network_policies(self, stage),
+            StageKind::EgressFirewall => egress_firewall::compile(self, stage),
+            StageKind::EgressIp => openshift::egress_addresses(self, stage),
+            StageKind::AdminOutput => admin_output::compile(self, stage),
+        }
+    }
+
     fn pods(&self, stage: &mut StageRules, pods: &[PodIndex]) -> AddressMatch {
         self.pods_on(stage, pods, PRIMARY)
     }

@@ -19,7 +19,7 @@ use crate::policy::stage::{StageKind, StageRules};
 use crate::policy::tiers::{
     Action, PodScope, Tier, TierPeer, TierPeerKind, TierPort, TierRule, domain_fits,
 };
-use crate::policy::{Direction, PRIMARY_NETWORK, TierPolicy};
+use crate::policy::{Direction, NameUser, PRIMARY_NETWORK, TierPolicy};
 use crate::wire::{Address, Family, protocol};
 
 /// A port name as a number: its text, subject and peer where they differ, protocol and port.
@@ -208,7 +208,10 @@ impl Compiler<'_> {
                 }
                 TierPeerKind::DomainNames(patterns) => {
                     let fits = |name: &str| patterns.iter().any(|one| domain_fits(one, name));
-                    let known = self.names.iter().filter(|(name, _)| fits(name));
+                    let known = self
+                        .names
+                        .iter(NameUser::EgressFirewall)
+                        .filter(|(name, _)| fits(name));
                     ranges.extend(known.flat_map(|(_, addresses)| addresses).map(single));
                 }
                 TierPeerKind::Unknown(_) => {}

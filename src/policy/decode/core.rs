@@ -8,7 +8,7 @@ use super::super::document::{Field, Node};
 use super::super::finding::id;
 use super::super::inventory::{self, ContainerPort, Namespace, Pod};
 use super::meta::Metadata;
-use super::{Path, Reader, known, multi_network, words};
+use super::{Path, Reader, known, multi_network, node_network, words};
 use crate::wire::protocol;
 
 /// Decodes a pod.
@@ -370,14 +370,18 @@ pub fn namespace(reader: &mut Reader, fields: &[Field], metadata: Metadata) -> N
 /// Decodes a node.
 pub fn node(reader: &mut Reader, fields: &[Field], metadata: Metadata) -> inventory::Node {
     let mut addresses: Vec<NodeAddress> = Vec::new();
+    let mut spec = &[][..];
+    let mut is_offline = false;
     for field in fields {
         let path = Path::ROOT.field(&field.key);
         match &*field.key {
             "spec" => {
-                reader.mapping(&field.node, &path, "Node", "v1.NodeSpec");
+                let found = reader.mapping(&field.node, &path, "Node", "v1.NodeSpec");
+                spec = found.unwrap_or_default();
             }
             "status" => {
                 let status = reader.mapping(&field.node, &path, "Node", "v1.NodeStatus");
+                is_offline = node_network::is_offline(status.unwrap_or_default());
                 node_status(reader, status.unwrap_or_default(), &path, &mut addresses);
             }
             _ => {}
@@ -396,9 +400,11 @@ pub fn node(reader: &mut Reader, fields: &[Field], metadata: Metadata) -> invent
         }
     }
     inventory::Node {
+        pod_blocks: node_network::pod_blocks(reader, spec, &metadata.annotations),
         name: metadata.name,
         labels: metadata.labels,
         addresses: in_order,
+        is_offline,
         source: Some(reader.source(metadata.position)),
     }
 }

@@ -31,6 +31,34 @@ const CORE_KINDS: &[&str] = &[
     "Status",
 ];
 
+/// Group of Kube-OVN.
+const KUBE_OVN_GROUP: &str = "kubeovn.io/";
+
+/// The other kinds of `kubeovn.io/v1`.
+const KUBE_OVN_KINDS: &[&str] = &[
+    "BgpConf",
+    "DNSNameResolver",
+    "EvpnConf",
+    "IP",
+    "IPPool",
+    "IptablesDnatRule",
+    "IptablesEIP",
+    "IptablesFIPRule",
+    "IptablesSnatRule",
+    "OvnDnatRule",
+    "OvnEip",
+    "OvnFip",
+    "OvnSnatRule",
+    "ProviderNetwork",
+    "QoSPolicy",
+    "SwitchLBRule",
+    "Vlan",
+    "Vpc",
+    "VpcDns",
+    "VpcEgressGateway",
+    "VpcNatGateway",
+];
+
 /// The kinds read here.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -40,12 +68,21 @@ pub enum Kind {
     Service,
     NetworkPolicy,
     Tier(TierKind),
+    EgressNetworkPolicy,
+    NetNamespace,
+    HostSubnet,
+    ClusterNetwork,
+    EgressFirewall,
+    AdminOutputRules,
     MultiNetworkPolicy,
     NetworkAttachmentDefinition,
+    SecurityGroup,
+    Vip,
+    Subnet,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 19] = [
         Kind::Pod,
         Kind::Namespace,
         Kind::Node,
@@ -54,8 +91,17 @@ impl Kind {
         Kind::Tier(TierKind::Admin),
         Kind::Tier(TierKind::Baseline),
         Kind::Tier(TierKind::Cluster),
+        Kind::EgressNetworkPolicy,
+        Kind::NetNamespace,
+        Kind::HostSubnet,
+        Kind::ClusterNetwork,
+        Kind::EgressFirewall,
+        Kind::AdminOutputRules,
         Kind::MultiNetworkPolicy,
         Kind::NetworkAttachmentDefinition,
+        Kind::SecurityGroup,
+        Kind::Vip,
+        Kind::Subnet,
     ];
 
     pub fn name(self) -> &'static str {
@@ -66,8 +112,17 @@ impl Kind {
             Kind::Service => "Service",
             Kind::NetworkPolicy => "NetworkPolicy",
             Kind::Tier(kind) => kind.name(),
+            Kind::EgressNetworkPolicy => "EgressNetworkPolicy",
+            Kind::NetNamespace => "NetNamespace",
+            Kind::HostSubnet => "HostSubnet",
+            Kind::ClusterNetwork => "ClusterNetwork",
+            Kind::EgressFirewall => "EgressFirewall",
+            Kind::AdminOutputRules => "AdminOutputRules",
             Kind::MultiNetworkPolicy => "MultiNetworkPolicy",
             Kind::NetworkAttachmentDefinition => "NetworkAttachmentDefinition",
+            Kind::SecurityGroup => "SecurityGroup",
+            Kind::Vip => "Vip",
+            Kind::Subnet => "Subnet",
         }
     }
 
@@ -76,8 +131,15 @@ impl Kind {
             Kind::NetworkPolicy => &["networking.k8s.io/v1", "extensions/v1beta1"],
             Kind::Tier(TierKind::Cluster) => &["policy.networking.k8s.io/v1alpha2"],
             Kind::Tier(_) => &["policy.networking.k8s.io/v1alpha1"],
+            Kind::EgressNetworkPolicy
+            | Kind::NetNamespace
+            | Kind::HostSubnet
+            | Kind::ClusterNetwork => &["network.openshift.io/v1", "v1"],
+            Kind::EgressFirewall => &["k8s.ovn.org/v1"],
+            Kind::AdminOutputRules => &["portcullis.io/v1alpha1"],
             Kind::MultiNetworkPolicy => &["k8s.cni.cncf.io/v1beta1", "k8s.cni.cncf.io/v1beta2"],
             Kind::NetworkAttachmentDefinition => &["k8s.cni.cncf.io/v1"],
+            Kind::SecurityGroup | Kind::Vip | Kind::Subnet => &["kubeovn.io/v1"],
             _ => &["v1"],
         }
     }
@@ -90,14 +152,32 @@ impl Kind {
     }
 
     pub fn is_namespaced(self) -> bool {
-        !matches!(self, Kind::Namespace | Kind::Node | Kind::Tier(_))
+        !matches!(
+            self,
+            Kind::Namespace
+                | Kind::Node
+                | Kind::Tier(_)
+                | Kind::NetNamespace
+                | Kind::HostSubnet
+                | Kind::ClusterNetwork
+                | Kind::AdminOutputRules
+                | Kind::SecurityGroup
+                | Kind::Vip
+                | Kind::Subnet
+        )
     }
 
-    /// Is it decoded by one that reports every unknown field?
+    /// Does its decoder report every field it does not read, as it does for policies?
     pub fn is_policy(self) -> bool {
-        matches!(
+        !matches!(
             self,
-            Kind::NetworkPolicy | Kind::Tier(_) | Kind::MultiNetworkPolicy
+            Kind::Pod
+                | Kind::Namespace
+                | Kind::Node
+                | Kind::Service
+                | Kind::NetworkAttachmentDefinition
+                | Kind::Vip
+                | Kind::Subnet
         )
     }
 
@@ -130,13 +210,26 @@ pub fn is_misspelt_kind(kind: &str, version: &str) -> bool {
         names.push("List");
     }
     let listed = kind.strip_suffix("List").unwrap_or(kind);
-    !CORE_KINDS.contains(&listed) && nearest(kind, &names).is_some()
+    let others = match version.starts_with(KUBE_OVN_GROUP) {
+        true => KUBE_OVN_KINDS,
+        false => CORE_KINDS,
+    };
+    !others.contains(&listed) && nearest(kind, &names).is_some()
 }
 
 /// May a group that is not Kubernetes' own have a kind of the same name, as Calico has a
 /// NetworkPolicy?
 pub fn may_own_same_kind(version: &str) -> bool {
+    let group_of = |version: &str| version.split_once('/').map(|(group, _)| group.to_owned());
+    let read_here = |group: &str| {
+        let versions = Kind::ALL.into_iter().flat_map(Kind::versions);
+        let mut groups = versions.filter_map(|version| group_of(version));
+        groups.any(|read| read == group)
+    };
     version.split_once('/').is_some_and(|(group, _)| {
-        group.contains('.') && !group.ends_with(".k8s.io") && !group.starts_with("networking")
+        !read_here(group)
+            && group.contains('.')
+            && !group.ends_with(".k8s.io")
+            && !group.starts_with("networking")
     })
 }

@@ -1,12 +1,13 @@
 //! What every object has (`apiVersion`, `kind`, `metadata`), and lists of objects.
 
+use super::super::Policies;
 use super::super::document::{Field, Node, Position};
 use super::super::finding::id;
 use super::super::inventory::Labels;
 use super::kind::{Kind, NETWORKING_KINDS, is_misspelt_kind, may_own_same_kind};
 use super::{
-    Objects, Path, Reader, Severity, core, known, multi_network, network_policy, service, tiers,
-    words,
+    Objects, Path, Reader, Severity, admin_output, cluster_network, core, egress_firewall, known,
+    kube_ovn, multi_network, network_policy, openshift, security_group, service, tiers, words,
 };
 
 /// Namespace of a namespaced object that does not name one.
@@ -129,6 +130,58 @@ fn decode_kind(
             let policy = tiers::decode(reader, kind, fields, metadata);
             keep(reader, mark, &mut objects.policies.tiers, policy);
         }
+        Kind::SecurityGroup => {
+            let group = security_group::decode(reader, fields, metadata);
+            keep(reader, mark, &mut objects.policies.security_groups, group);
+        }
+        Kind::Vip => {
+            let vip = kube_ovn::vip(reader, fields, metadata);
+            keep(reader, mark, &mut objects.vips, vip);
+        }
+        Kind::Subnet => {
+            let subnet = kube_ovn::subnet(reader, fields, metadata);
+            keep(reader, mark, &mut objects.subnets, subnet);
+        }
+        _ => decode_egress(reader, kind, mark, fields, metadata, &mut objects.policies),
+    }
+}
+
+/// The kinds that are about what leaves the cluster, and about OpenShift's network.
+fn decode_egress(
+    reader: &mut Reader,
+    kind: Kind,
+    mark: usize,
+    fields: &[Field],
+    metadata: Metadata,
+    policies: &mut Policies,
+) {
+    let openshift = &mut policies.openshift;
+    match kind {
+        Kind::EgressNetworkPolicy => {
+            let policy = openshift::egress_network_policy(reader, fields, metadata);
+            keep(reader, mark, &mut openshift.egress_network_policies, policy);
+        }
+        Kind::NetNamespace => {
+            let net_namespace = openshift::net_namespace(reader, fields, metadata);
+            keep(reader, mark, &mut openshift.net_namespaces, net_namespace);
+        }
+        Kind::HostSubnet => {
+            let host_subnet = openshift::host_subnet(reader, fields, metadata);
+            keep(reader, mark, &mut openshift.host_subnets, host_subnet);
+        }
+        Kind::ClusterNetwork => {
+            let network = cluster_network::decode(reader, fields, metadata);
+            keep(reader, mark, &mut openshift.cluster_networks, network);
+        }
+        Kind::EgressFirewall => {
+            let firewall = egress_firewall::decode(reader, fields, metadata);
+            keep(reader, mark, &mut policies.egress_firewalls, firewall);
+        }
+        Kind::AdminOutputRules => {
+            let list = admin_output::decode(reader, fields, metadata);
+            keep(reader, mark, &mut policies.admin_output_rules, list);
+        }
+        _ => {}
     }
 }
 

@@ -4,14 +4,21 @@
 //! field as its strict decoder, an invalid value as its field errors. Unlike the apiserver, which
 //! stops at the first object it cannot decode, every problem of every object is reported.
 
+mod admin_output;
+mod cluster_network;
 mod core;
+mod egress_firewall;
 mod ip_block;
 mod kind;
 mod known;
+mod kube_ovn;
 mod meta;
 mod multi_network;
 mod network_policy;
+mod node_network;
+mod openshift;
 mod schema;
+mod security_group;
 mod selector;
 mod service;
 mod tier_ports;
@@ -25,6 +32,7 @@ use super::compatibility::MultiNetworkDialect;
 use super::document::{Field, Node, Position, Value};
 use super::finding::id;
 use super::inventory::{Labels, Namespace, Network, Pod, Service, Source};
+use super::kube_ovn::{Subnet, Vip};
 use super::{Compatibility, Document, Finding, Place, Policies, Severity};
 
 /// Everything decoded from a set of documents.
@@ -40,6 +48,10 @@ pub struct Objects {
     pub services: Vec<Service>,
     /// NetworkAttachmentDefinitions in file order.
     pub networks: Vec<Network>,
+    /// Addresses pods may have beside their own, in file order.
+    pub vips: Vec<Vip>,
+    /// Subnets of Kube-OVN in file order.
+    pub subnets: Vec<Subnet>,
     /// Policies in file order.
     pub policies: Policies,
 }
@@ -145,7 +157,7 @@ struct Reader<'r> {
     object: String,
     /// Values of the wrong type met so far: their fields are neither there nor missing.
     wrong_types: usize,
-    /// What is valid may depend on it.
+    /// What is allowed depends on some of its switches.
     compatibility: &'r Compatibility,
     findings: &'r mut Vec<Finding>,
 }

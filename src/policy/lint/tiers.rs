@@ -12,7 +12,7 @@ use crate::policy::tiers::{
     Action, PodScope, Tier, TierKind, TierPeer, TierPeerKind, TierPolicy, TierPort, TierRule,
     domain_fits,
 };
-use crate::policy::{Direction, Finding, LabelSelector, Names, Severity};
+use crate::policy::{Direction, Finding, LabelSelector, NameUser, Names, Severity};
 use crate::wire::protocol;
 
 /// Warnings about policies that load; `policies` are in the order in which they are asked.
@@ -140,7 +140,7 @@ impl Linter<'_> {
             ),
             TierPeerKind::DomainNames(patterns) => {
                 let unknown = |pattern: &&String| {
-                    let mut known = self.names.iter();
+                    let mut known = self.names.iter(NameUser::EgressFirewall);
                     !known.any(|(name, addresses)| {
                         domain_fits(pattern, name) && !addresses.is_empty()
                     })

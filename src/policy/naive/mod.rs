@@ -4,11 +4,14 @@
 //! the compiler but the decoded objects: not the selectors, not look-ups, not the table of which
 //! step spares which.
 
+mod egress;
 mod multi_network;
 mod network_policy;
+mod openshift;
+mod security_group;
 mod tiers;
 
-use super::compatibility::AdminScope;
+use super::compatibility::{AdminScope, Combination};
 use super::tiers::Tier;
 use super::{Direction, PRIMARY_NETWORK, PolicyKey, PolicySet};
 use crate::classifier::RuleVerdict;
@@ -29,8 +32,11 @@ pub fn evaluate(set: &PolicySet, packet: impl Into<PolicyKey>) -> Decision {
     let denied_by = match is_discovery(&packet) {
         true => None,
         false => {
-            let egress = np_stack(set, &packet, Direction::Egress);
-            egress.or_else(|| np_stack(set, &packet, Direction::Ingress))
+            let groups = security_groups(set, &packet, Direction::Egress);
+            groups
+                .or_else(|| egress(set, &packet))
+                .or_else(|| between(set, &packet).map(|family| (family, Direction::Egress)))
+                .or_else(|| ingress(set, &packet))
         }
     };
     Decision {
@@ -42,45 +48,114 @@ pub fn evaluate(set: &PolicySet, packet: impl Into<PolicyKey>) -> Decision {
     }
 }
 
-/// The tiers of one end, from strongest to weakest; which of them denies.
-fn np_stack(
+/// The tiers of the source.
+fn egress(set: &PolicySet, packet: &PolicyKey) -> Option<(&'static str, Direction)> {
+    match tier(set, packet, Direction::Egress, Tier::Admin) {
+        tiers::Opinion::Accept => None,
+        tiers::Opinion::Deny => Some(("Admin", Direction::Egress)),
+        tiers::Opinion::None => below_admin(set, packet, Direction::Egress),
+    }
+}
+
+/// What stands before the destination: the strongest tier, its security groups, the other tiers.
+/// Where Kube-OVN decides, whoever of the first two has an opinion is the last to be asked.
+fn ingress(set: &PolicySet, packet: &PolicyKey) -> Option<(&'static str, Direction)> {
+    let alone = set.compatibility.sg_np_combine == Combination::KubeOvn;
+    let admin = tier(set, packet, Direction::Ingress, Tier::Admin);
+    match admin {
+        tiers::Opinion::Deny => return Some(("Admin", Direction::Ingress)),
+        tiers::Opinion::Accept if alone => return None,
+        _ => {}
+    }
+    match (
+        security_group::opinion(set, packet, Direction::Ingress),
+        admin,
+    ) {
+        (Some(RuleVerdict::Deny), _) => Some(("SG", Direction::Ingress)),
+        (Some(_), _) if alone => None,
+        (_, tiers::Opinion::Accept) => None,
+        _ => below_admin(set, packet, Direction::Ingress),
+    }
+}
+
+fn security_groups(
     set: &PolicySet,
     packet: &PolicyKey,
     direction: Direction,
 ) -> Option<(&'static str, Direction)> {
+    let verdict = security_group::opinion(set, packet, direction);
+    (verdict == Some(RuleVerdict::Deny)).then_some(("SG", direction))
+}
+
+/// What a tier of the administrator says on behalf of one end.
+fn tier(set: &PolicySet, packet: &PolicyKey, direction: Direction, tier: Tier) -> tiers::Opinion {
     let key = &packet.key;
-    let own_address =
-        key.source == key.destination && packet.source_network == packet.destination_network;
-    let network = match direction {
-        Direction::Egress => packet.source_network,
-        Direction::Ingress => packet.destination_network,
-    };
+    let network = network_of(packet, direction);
     // On the way round by a Service the administrator's tiers are asked all the same.
-    let own_directly = own_address && *key == packet.original;
+    let own_directly = is_own_address(packet) && *key == packet.original;
     let administered =
         network == PRIMARY_NETWORK || set.compatibility.cnp_secondary == AdminScope::All;
-    let administered = administered && !own_directly;
-    if administered {
-        match tiers::opinion(set, key, direction, network, Tier::Admin) {
-            tiers::Opinion::Accept => return None,
-            tiers::Opinion::Deny => return Some(("Admin", direction)),
-            tiers::Opinion::None => {}
-        }
+    match administered && !own_directly {
+        true => tiers::opinion(set, key, direction, network, tier),
+        false => tiers::Opinion::None,
     }
-    let (family, verdict) = match network {
-        _ if own_address => ("", None),
-        PRIMARY_NETWORK => ("NP", network_policy::opinion(set, key, direction)),
+}
+
+/// NetworkPolicy, or MultiNetworkPolicy on other networks, and the weakest tier; which of them
+/// denies.
+fn below_admin(
+    set: &PolicySet,
+    packet: &PolicyKey,
+    direction: Direction,
+) -> Option<(&'static str, Direction)> {
+    let (family, verdict) = match network_of(packet, direction) {
+        _ if is_own_address(packet) => ("", None),
+        PRIMARY_NETWORK => ("NP", network_policy::opinion(set, &packet.key, direction)),
         _ => ("MNP", multi_network::opinion(set, packet, direction)),
     };
     if let Some(verdict) = verdict {
         return (verdict == RuleVerdict::Deny).then_some((family, direction));
     }
-    if administered
-        && let tiers::Opinion::Deny = tiers::opinion(set, key, direction, network, Tier::Baseline)
-    {
-        return Some(("Baseline", direction));
+    match tier(set, packet, direction, Tier::Baseline) {
+        tiers::Opinion::Deny => Some(("Baseline", direction)),
+        _ => None,
     }
-    None
+}
+
+fn network_of(packet: &PolicyKey, direction: Direction) -> u16 {
+    match direction {
+        Direction::Egress => packet.source_network,
+        Direction::Ingress => packet.destination_network,
+    }
+}
+
+fn is_own_address(packet: &PolicyKey) -> bool {
+    packet.key.source == packet.key.destination
+        && packet.source_network == packet.destination_network
+}
+
+/// What stands between the two ends: projects' networks where the destination is in the cluster,
+/// else the lists for what leaves it. Which of them denies.
+fn between(set: &PolicySet, packet: &PolicyKey) -> Option<&'static str> {
+    let key = &packet.key;
+    if packet.source_network != PRIMARY_NETWORK {
+        return None;
+    }
+    let own_address =
+        key.source == key.destination && packet.destination_network == PRIMARY_NETWORK;
+    if !own_address && openshift::isolation_denies(set, packet) {
+        return Some("VNID");
+    }
+    if openshift::policy_allows(set, key) == Some(false) {
+        return Some("ENP");
+    }
+    if egress::firewall_allows(set, key) == Some(false) {
+        return Some("EgressFirewall");
+    }
+    if openshift::has_no_egress_address(set, key) {
+        return Some("egressIP");
+    }
+    egress::output_drops(set, key).then_some("AdminOutput")
 }
 
 fn is_discovery(packet: &PolicyKey) -> bool {

@@ -100,7 +100,7 @@ fn selects(policy: &NetworkPolicy, pod: &Pod) -> bool {
 
 /// The pod of an address. Finished pods have given theirs back, and pods on the host's network have
 /// none of their own.
-pub(super) fn pod_at(set: &PolicySet, address: IpAddr) -> Option<&Pod> {
+pub fn pod_at(set: &PolicySet, address: IpAddr) -> Option<&Pod> {
     set.inventory
         .pods()
         .iter()
@@ -108,7 +108,7 @@ pub(super) fn pod_at(set: &PolicySet, address: IpAddr) -> Option<&Pod> {
         .find(|pod| pod.addresses.contains(&address))
 }
 
-fn is_own_node(set: &PolicySet, pod: &Pod, peer: IpAddr) -> bool {
+pub fn is_own_node(set: &PolicySet, pod: &Pod, peer: IpAddr) -> bool {
     let Some(name) = &pod.node_name else {
         return false;
     };
@@ -163,7 +163,7 @@ fn port_fits(set: &PolicySet, rule: &PolicyRule, key: &FlowKey, destination: IpA
     rule.ports.is_empty() || rule.ports.iter().any(fits)
 }
 
-pub(super) fn selector_fits(selector: &LabelSelector, labels: &Labels) -> bool {
+pub fn selector_fits(selector: &LabelSelector, labels: &Labels) -> bool {
     for (key, wanted) in &selector.match_labels {
         match labels.get(key) {
             Some(found) if found == wanted => {}

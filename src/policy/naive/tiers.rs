@@ -8,7 +8,7 @@ use crate::policy::inventory::Pod;
 use crate::policy::tiers::{
     Action, PodScope, Tier, TierKind, TierPeer, TierPeerKind, TierPolicy, TierPort, TierRule,
 };
-use crate::policy::{Direction, PolicySet};
+use crate::policy::{Direction, NameUser, PolicySet};
 use crate::wire::FlowKey;
 
 /// What a tier says of a packet on behalf of one of its ends.
@@ -152,16 +152,21 @@ fn outcome(
 /// Is the address one of those a pattern of names stands for?
 fn means(set: &View, pattern: &str, address: IpAddr) -> bool {
     if !pattern.starts_with("*.") {
-        return set.names.lookup(pattern).contains(&address);
+        return set
+            .names
+            .addresses(NameUser::EgressFirewall, pattern)
+            .is_some_and(|addresses| addresses.contains(&address));
     }
     let wanted: Vec<&str> = pattern.split('.').skip(1).collect();
-    set.names.iter().any(|(name, addresses)| {
-        let labels: Vec<&str> = name.split('.').collect();
-        // At least one label in front of what the pattern ends with.
-        labels.len() > wanted.len()
-            && labels[labels.len() - wanted.len()..] == wanted[..]
-            && addresses.contains(&address)
-    })
+    set.names
+        .iter(NameUser::EgressFirewall)
+        .any(|(name, addresses)| {
+            let labels: Vec<&str> = name.split('.').collect();
+            // At least one label in front of what the pattern ends with.
+            labels.len() > wanted.len()
+                && labels[labels.len() - wanted.len()..] == wanted[..]
+                && addresses.contains(&address)
+        })
 }
 
 fn scope_fits(set: &View, scope: &PodScope, pod: &Pod) -> bool {

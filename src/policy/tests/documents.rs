@@ -14,6 +14,7 @@ fn the_worked_example_decides_as_the_guide_says() {
     let loaded = load(
         &read_directory(&directory).unwrap(),
         &Compatibility::default(),
+        &Names::default(),
     );
     let findings: Vec<_> = loaded.findings.iter().map(ToString::to_string).collect();
     assert_eq!(findings, [""; 0]);

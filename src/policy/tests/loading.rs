@@ -15,7 +15,7 @@ fn file(name: &str, text: &str) -> SourceFile {
 }
 
 fn load_files(files: &[SourceFile]) -> Loaded {
-    load(files, &Compatibility::default())
+    load(files, &Compatibility::default(), &Names::default())
 }
 
 #[test]

@@ -1,11 +1,14 @@
 //! Tests of the room as a whole: manifests in, verdicts and findings out.
 
 mod documents;
+mod egress_firewall;
 mod kubernetes;
 mod loading;
 mod multi_network;
+mod openshift;
 mod property;
 mod scale;
+mod security_group;
 mod tier_schema;
 mod tiers;
 mod upstream;
@@ -29,7 +32,7 @@ pub fn load_with(text: &str, compatibility: &Compatibility) -> Loaded {
         name: "f.yaml".to_owned(),
         text: text.to_owned(),
     };
-    load(&[file], compatibility)
+    load(&[file], compatibility, &Names::default())
 }
 
 /// Loads a text that must have no errors.

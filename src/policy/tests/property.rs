@@ -8,16 +8,24 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
 
 use super::*;
+use crate::policy::admin_output::{OutputAction, OutputRule};
 use crate::policy::decode::Objects;
 use crate::policy::document::Position;
+use crate::policy::egress_firewall::{FirewallDestination, FirewallPort, FirewallRule};
 use crate::policy::inventory::{
     Attachment, ContainerPort, Labels, Namespace, Network, Node, Source,
 };
 use crate::policy::network_policy::{Peer, PeerKind, PolicyPort, PolicyRule, PortMatch};
+use crate::policy::openshift::{
+    CHANGE_NETWORK_ANNOTATION, ClusterNetwork, Destination, EgressNetworkPolicy, EgressRule,
+    HostSubnet, MULTICAST_ANNOTATION, NetNamespace, RuleType,
+};
 use crate::policy::selector::{Operator, Requirement};
 use crate::policy::tiers::{
     Action, PodScope, Tier, TierKind, TierPeer, TierPeerKind, TierPort, TierRule,
 };
+
+mod groups;
 
 /// Decisions read from bytes that proptest generates and shrinks; zeros when they run out, which
 /// every chooser takes as the simplest choice.
@@ -371,18 +379,6 @@ fn tier_policy(choices: &mut Choices, number: usize) -> TierPolicy {
     }
 }
 
-/// What the names of the generated rules stand for.
-fn names() -> Names {
-    let mut names = Names::default();
-    names.add("a.example", [address(Family::V4, 3)]);
-    names.add("b.a.example", [address(Family::V4, 64)]);
-    names.add(
-        "c.b.a.example",
-        [77, 64].map(|number| address(Family::V6, number)),
-    );
-    names
-}
-
 fn objects(choices: &mut Choices) -> Objects {
     let mut objects = Objects::default();
     for name in NAMESPACES.iter().take(choices.below(4)) {
@@ -407,6 +403,8 @@ fn objects(choices: &mut Choices) -> Objects {
                 let family = choices.pick(&[Family::V4, Family::V6]);
                 address(family, 20 + choices.below(4) as u8)
             }),
+            pod_blocks: Vec::new(),
+            is_offline: false,
             source: None,
         });
     }
@@ -431,14 +429,180 @@ fn objects(choices: &mut Choices) -> Objects {
         .collect();
     tiers.sort_by(|one, other| one.precedence().cmp(&other.precedence()));
     objects.policies.tiers = tiers;
+    openshift(choices, &mut objects.policies.openshift);
+    for name in NAMESPACES.iter().take(choices.below(3)) {
+        objects.policies.egress_firewalls.push(EgressFirewall {
+            namespace: (*name).to_owned(),
+            name: choices.pick(&["default", "default", "other"]).to_owned(),
+            rules: choices.list(4, firewall_rule),
+            source: source(),
+        });
+    }
+    objects.policies.admin_output_rules = (0..choices.below(3))
+        .map(|number| {
+            let mut rules = choices.list(3, output_rule);
+            for (number, rule) in rules.iter_mut().enumerate() {
+                rule.name = format!("rule{number}");
+            }
+            AdminOutputRules {
+                name: format!("list{number}"),
+                rules,
+                source: source(),
+            }
+        })
+        .collect();
+    groups::add(choices, &mut objects);
     objects
+}
+
+const DNS_NAMES: [&str; 3] = ["a.example", "b.a.example", "example"];
+
+fn any_block(choices: &mut Choices) -> IpNet {
+    match block(choices) {
+        PeerKind::IpBlock { cidr, .. } => cidr,
+        PeerKind::Pods { .. } => unreachable!("a block is a block"),
+    }
+}
+
+fn rule_type(choices: &mut Choices) -> RuleType {
+    choices.pick(&[RuleType::Deny, RuleType::Allow])
+}
+
+fn v4(choices: &mut Choices) -> Ipv4Addr {
+    Ipv4Addr::new(10, 0, 0, 100 + choices.below(3) as u8)
+}
+
+fn openshift(choices: &mut Choices, openshift: &mut OpenShift) {
+    for number in 0..choices.below(4) {
+        openshift.egress_network_policies.push(EgressNetworkPolicy {
+            namespace: choices.pick(&NAMESPACES).to_owned(),
+            name: format!("egress{number}"),
+            rules: choices.list(3, |choices| EgressRule {
+                position: source().position,
+                rule_type: rule_type(choices),
+                to: match choices.below(4) {
+                    0 => Destination::Name(choices.pick(&DNS_NAMES).to_owned()),
+                    1 => Destination::Block("0.0.0.0/32".parse().unwrap()),
+                    _ => Destination::Block(any_block(choices)),
+                },
+            }),
+            source: source(),
+        });
+    }
+    for name in ["default", "a", "b", "c"].iter().take(choices.below(5)) {
+        let mut annotations = Labels::new();
+        let changes = ["join:a", "join:b", "join:x", "isolate", "global", "join"];
+        if choices.one_in(3) {
+            let change = choices.pick(&changes).to_owned();
+            annotations.insert(CHANGE_NETWORK_ANNOTATION.to_owned(), change);
+        }
+        if choices.one_in(2) {
+            let text = choices.pick(&["true", "true", "True"]).to_owned();
+            annotations.insert(MULTICAST_ANNOTATION.to_owned(), text);
+        }
+        openshift.net_namespaces.push(NetNamespace {
+            name: (*name).to_owned(),
+            vnid: choices.pick(&[10, 11, 12, 10, 0]),
+            egress_addresses: distinct(choices.list(2, v4)),
+            annotations,
+            source: source(),
+        });
+    }
+    for name in NODES.iter().take(choices.below(3)) {
+        openshift.host_subnets.push(HostSubnet {
+            name: (*name).to_owned(),
+            host_address: address(Family::V4, 20 + choices.below(4) as u8),
+            subnet: choices.one_in(2).then(|| "10.0.0.0/29".parse().unwrap()),
+            egress_addresses: distinct(choices.list(2, v4)),
+            egress_blocks: Vec::new(),
+            source: source(),
+        });
+    }
+    if choices.one_in(4) {
+        openshift.cluster_networks.push(ClusterNetwork {
+            name: choices.pick(&["default", "other"]).to_owned(),
+            pod_blocks: vec![any_block(choices)],
+            service_block: None,
+            plugin_name: choices
+                .pick(&[
+                    "",
+                    "redhat/openshift-ovs-multitenant",
+                    "redhat/openshift-ovs-subnet",
+                ])
+                .to_owned(),
+            source: source(),
+        });
+    }
+}
+
+fn distinct(mut addresses: Vec<Ipv4Addr>) -> Vec<Ipv4Addr> {
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
+fn firewall_rule(choices: &mut Choices) -> FirewallRule {
+    FirewallRule {
+        position: source().position,
+        rule_type: rule_type(choices),
+        ports: choices.list(2, |choices| FirewallPort {
+            protocol: choices.pick(&PROTOCOLS),
+            port: choices.pick(&PORTS),
+        }),
+        to: match choices.below(4) {
+            0 => FirewallDestination::Name(choices.pick(&DNS_NAMES).to_owned()),
+            1 => FirewallDestination::Name("*.example".to_owned()),
+            2 => FirewallDestination::Nodes(LabelSelector::default()),
+            _ => FirewallDestination::Block(any_block(choices)),
+        },
+    }
+}
+
+fn output_rule(choices: &mut Choices) -> OutputRule {
+    let actions = [
+        OutputAction::Drop,
+        OutputAction::Accept,
+        OutputAction::Continue,
+    ];
+    let protocol = choices.one_in(2).then(|| choices.pick(&PROTOCOLS));
+    OutputRule {
+        position: source().position,
+        name: String::new(),
+        from: choices.list(1, any_block),
+        to: choices.list(2, any_block),
+        protocol,
+        ports: match protocol {
+            Some(_) => choices.list(2, |choices| {
+                let (one, other) = (choices.pick(&PORTS), choices.pick(&PORTS));
+                (one.min(other), one.max(other))
+            }),
+            None => Vec::new(),
+        },
+        action: choices.pick(&actions),
+        effects: Default::default(),
+    }
+}
+
+fn names(choices: &mut Choices) -> Names {
+    let mut names = Names::default();
+    let of_tiers = ["a.example", "b.a.example", "c.b.a.example"];
+    for name in DNS_NAMES.into_iter().chain(of_tiers) {
+        for user in [NameUser::EgressNetworkPolicy, NameUser::EgressFirewall] {
+            if choices.one_in(2) {
+                let family = choices.pick(&[Family::V4, Family::V6]);
+                let addresses = choices.list(2, |choices| address(family, choices.below(64) as u8));
+                names.insert(user, name, addresses.into_iter().collect());
+            }
+        }
+    }
+    names
 }
 
 /// Addresses at which a decision may change: of pods and nodes, at the edges of blocks, outside.
 fn edges(set: &PolicySet, family: Family) -> Vec<Address> {
     let last = family.last_address().to_bits();
     let mut edges = BTreeSet::from([0, last]);
-    for number in [0, 3, 20, 21, 63, 64, 77] {
+    for number in [0, 3, 7, 8, 20, 21, 63, 64, 77, 255] {
         edges.insert(Address::from_ip(address(family, number)).1.to_bits());
     }
     for pod in set.inventory.pods() {
@@ -479,13 +643,25 @@ fn edges(set: &PolicySet, family: Family) -> Vec<Address> {
             }
         }
     }
+    for user in [NameUser::EgressNetworkPolicy, NameUser::EgressFirewall] {
+        let named = set.names.iter(user).flat_map(|(_, addresses)| addresses);
+        let of_family = named.filter(|address| Family::of(**address) == family);
+        edges.extend(of_family.map(|&address| Address::from_ip(address).1.to_bits()));
+    }
+    edges.insert(match family {
+        Family::V4 => 0xef01_0203,
+        Family::V6 => 0xff05 << 112 | 1,
+    });
+    let of_groups = groups::edges(set).into_iter();
+    let of_groups = of_groups.filter(|address| Family::of(*address) == family);
+    edges.extend(of_groups.map(|address| Address::from_ip(address).1.to_bits()));
     edges.into_iter().map(Address::from_bits).collect()
 }
 
-fn packet(choices: &mut Choices, family: Family, edges: &[Address]) -> FlowKey {
+fn packet(choices: &mut Choices, family: Family, edges: &[Address]) -> PolicyKey {
     let protocols = [protocol::TCP, protocol::UDP, protocol::SCTP, 1, 58, 47];
-    let ports = [80, 81, 443, 1, 65535, 0, 79, 82, 0x0800, 0x8700];
-    FlowKey {
+    let ports = [80, 81, 443, 1, 65535, 0, 79, 82, 53, 0x0800, 0x8700];
+    let mut key = FlowKey {
         source: choices.pick(edges),
         destination: choices.pick(edges),
         source_port: choices.pick(&ports),
@@ -493,7 +669,15 @@ fn packet(choices: &mut Choices, family: Family, edges: &[Address]) -> FlowKey {
         zone: 0,
         protocol: choices.pick(&protocols),
         family,
+    };
+    groups::basic_ports(choices, &mut key);
+    let mut packet = PolicyKey::from(key);
+    // A Service's address instead of the backend's.
+    if choices.one_in(5) {
+        packet.original.destination = choices.pick(edges);
+        packet.original.destination_port = choices.pick(&ports);
     }
+    packet
 }
 
 fn switches(choices: &mut Choices) -> Compatibility {
@@ -502,11 +686,17 @@ fn switches(choices: &mut Choices) -> Compatibility {
         ("icmp", "always"),
         ("np_profile", "v1beta1-isolation"),
         ("plugin", "subnet"),
+        ("plugin", "multitenant"),
+        ("plugin", "networkpolicy"),
         ("cnp_secondary", "apply"),
         ("mnp_compat", "iptables"),
         ("mnp_compat", "ovn-kubernetes"),
+        ("sg_np_combine", "kube-ovn"),
+        ("sg_unknown_groups", "open"),
+        ("sg_egress_view", "translated"),
     ];
-    for (odds, (switch, value)) in [3, 5, 20, 2, 3, 3].into_iter().zip(sometimes) {
+    let odds = [3, 5, 20, 5, 8, 2, 3, 3, 3, 3, 3];
+    for (odds, (switch, value)) in odds.into_iter().zip(sometimes) {
         if choices.one_in(odds) {
             switches.set(switch, value).unwrap();
         }
@@ -530,13 +720,13 @@ proptest! {
         let switches = switches(&mut choices);
         let objects = objects(&mut choices);
         let mut findings = Vec::new();
-        let set = crate::policy::load::assemble(objects, &switches, names(), &mut findings);
+        let names = names(&mut choices);
+        let set = crate::policy::load::assemble(objects, &switches, &names, &mut findings);
         let mut choices = Choices { bytes: packets.iter() };
         let edges = [Family::V4, Family::V6].map(|family| (family, edges(&set, family)));
         while choices.bytes.len() > 0 {
             let (family, edges) = &edges[choices.below(2)];
-            let key = packet(&mut choices, *family, edges);
-            let mut key = PolicyKey::from(key);
+            let mut key = packet(&mut choices, *family, edges);
             let networks = set.inventory.networks().count() + 1;
             key.source_network = choices.below(networks) as u16;
             key.destination_network = match choices.one_in(3) {
@@ -546,6 +736,11 @@ proptest! {
             if choices.one_in(8) {
                 key.original.destination = Address::from_ip(address(*family, 99)).1;
             }
+            let receiver = choices.one_in(8).then(|| choices.pick(edges));
+            // A group is no receiver.
+            let is_group = |one: &Address| one.to_ip(*family).is_multicast();
+            let receiver = receiver.filter(|one| !is_group(one));
+            key.receiver = receiver;
             let evaluation = set.evaluate(key);
             let denied_by = evaluation.denial().map(|step| (step.family(), step.direction()));
             let naive = naive::evaluate(&set, key);

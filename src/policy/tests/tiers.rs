@@ -381,9 +381,10 @@ fn names_are_accepted_by_the_addresses_they_are_known_to_have() {
         ("Latest.blog.kubernetes.io", "203.0.113.2"),
         ("kubernetes.io", "203.0.113.3"),
     ] {
-        names.add(name, [address.parse().unwrap()]);
+        let address = [address.parse().unwrap()];
+        names.insert(NameUser::EgressFirewall, name, address.into());
     }
-    let loaded = load_named(&documents, findings, &Compatibility::default(), names);
+    let loaded = load_documents(&documents, findings, &Compatibility::default(), &names);
     let set = loaded.policy.unwrap();
     assert_eq!(asked(&set, HARRY, "203.0.113.1", "tcp/443"), "allow");
     assert_eq!(asked(&set, HARRY, "203.0.113.2", "tcp/443"), "allow");

@@ -1,0 +1,108 @@
+//! EgressFirewalls and AdminOutputRules that do nothing, or less than they say.
+
+use crate::policy::admin_output::{AdminOutputRules, OutputAction};
+use crate::policy::egress_firewall::{EGRESS_FIREWALL_NAME, EgressFirewall, FirewallDestination};
+use crate::policy::finding::id;
+use crate::policy::inventory::Source;
+use crate::policy::load::Input;
+use crate::policy::names::NameUser;
+use crate::policy::openshift::RuleType;
+use crate::policy::{Finding, Severity};
+
+/// Warnings about objects that load.
+pub fn lint(input: &Input, findings: &mut Vec<Finding>) {
+    for firewall in &input.policies.egress_firewalls {
+        self::firewall(input, firewall, findings);
+    }
+    for list in &input.policies.admin_output_rules {
+        output(list, findings);
+    }
+}
+
+/// A warning at an object.
+pub fn warning(
+    id: &'static str,
+    source: &Source,
+    object: &str,
+    path: &str,
+    message: String,
+) -> Finding {
+    Finding {
+        severity: Severity::Warning,
+        id,
+        place: source.place(),
+        document: source.document,
+        object: object.to_owned(),
+        path: path.to_owned(),
+        message,
+    }
+}
+
+fn firewall(input: &Input, firewall: &EgressFirewall, findings: &mut Vec<Finding>) {
+    let object = format!("EgressFirewall/{}/{}", firewall.namespace, firewall.name);
+    if !firewall.is_enforced() {
+        let message = format!("no effect: only the one named {EGRESS_FIREWALL_NAME} has");
+        let (id, path) = (id::INERT_POLICY, "metadata.name");
+        findings.push(warning(id, &firewall.source, &object, path, message));
+        return;
+    }
+    for (index, rule) in firewall.rules.iter().enumerate() {
+        let mut warn = |id, field: &str, message: String| {
+            let path = format!("spec.egress[{index}].to.{field}");
+            let place = firewall.source.at(rule.position);
+            let finding = warning(id, &firewall.source, &object, &path, message);
+            findings.push(Finding { place, ..finding });
+        };
+        match &rule.to {
+            FirewallDestination::Block(_) => {}
+            FirewallDestination::Nodes(selector) => {
+                let mut nodes = input.inventory.nodes();
+                if !nodes.any(|node| selector.matches(&node.labels)) {
+                    let message = format!("no effect: ({selector}) selects no node");
+                    warn(id::PEER_SELECTS_NOTHING, "nodeSelector", message);
+                }
+            }
+            FirewallDestination::Name(name) => {
+                let user = NameUser::EgressFirewall;
+                let known = match name.strip_prefix("*.") {
+                    Some(parent) => input.names.one_label_below(user, parent).next().is_some(),
+                    None => input.names.addresses(user, name).is_some(),
+                };
+                if !known {
+                    let consequence = match rule.rule_type {
+                        RuleType::Deny => "and what it should deny may pass",
+                        RuleType::Allow => "and what it should allow is left to later rules",
+                    };
+                    let message = format!(
+                        "\"{name}\" has no known address: the rule matches nothing, {consequence}"
+                    );
+                    warn(id::UNRESOLVED_NAME, "dnsName", message);
+                }
+            }
+        }
+    }
+}
+
+fn output(list: &AdminOutputRules, findings: &mut Vec<Finding>) {
+    let object = format!("AdminOutputRules/{}", list.name);
+    for (index, rule) in list.rules.iter().enumerate() {
+        let mut warn = |field: &str, message: &str| {
+            let path = format!("spec.rules[{index}].{field}");
+            let place = list.source.at(rule.position);
+            let (id, message) = (id::NOT_ENFORCED, message.to_owned());
+            let finding = warning(id, &list.source, &object, &path, message);
+            findings.push(Finding { place, ..finding });
+        };
+        if rule.effects.log {
+            warn("log", "no effect yet: matches are counted, and not logged");
+        }
+        if rule.effects.rate_limit.is_some() {
+            let message = match rule.action {
+                OutputAction::Accept => "no effect yet: every connection is accepted",
+                OutputAction::Drop => "no effect yet: every connection is dropped",
+                OutputAction::Continue => "no effect yet: the rule does nothing",
+            };
+            warn("rate_limit", message);
+        }
+    }
+}

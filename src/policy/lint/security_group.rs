@@ -1,0 +1,452 @@
+//! Security groups that do nothing, or not what their writer will have meant.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::super::compatibility::UnknownGroups;
+use super::super::document::Position;
+use super::super::evaluate::first_match;
+use super::super::finding::id;
+use super::super::kube_ovn::annotation;
+use super::super::security_group::{GroupPolicy, GroupProtocol, GroupRule, Remote, rules_field};
+use super::super::stage::StageKind;
+use super::super::{
+    Direction, Finding, PolicyKey, PolicySet, Port, SecurityGroup, Severity, Subnet,
+};
+use crate::classifier::RuleVerdict;
+use crate::wire::{Address, Family, FlowKey, protocol};
+
+const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
+
+/// Warnings about groups, and about pods that are bound to them.
+pub fn lint(set: &PolicySet, subnets: &[Subnet], findings: &mut Vec<Finding>) {
+    let groups = &set.policies.security_groups;
+    let by_name = groups.iter().map(|group| (&*group.name, group));
+    let mut linter = Linter {
+        set,
+        subnets,
+        groups: by_name.collect(),
+        findings,
+    };
+    linter.bindings();
+    let used: BTreeSet<&str> = set.ports.iter().flat_map(names).collect();
+    for group in groups {
+        if !used.contains(&*group.name) {
+            let message = "no effect: no pod is bound to it".to_owned();
+            linter.group(id::UNUSED_GROUP, group, group.source.position, "", message);
+        }
+        for direction in DIRECTIONS {
+            linter.shadowed(group, direction);
+        }
+    }
+    for direction in DIRECTIONS {
+        linter.equal_priorities(direction);
+        linter.tiers(direction);
+    }
+    linter.basics();
+}
+
+fn names(port: &Port) -> impl Iterator<Item = &str> {
+    port.groups.iter().map(String::as_str)
+}
+
+struct Linter<'l> {
+    set: &'l PolicySet,
+    subnets: &'l [Subnet],
+    groups: HashMap<&'l str, &'l SecurityGroup>,
+    findings: &'l mut Vec<Finding>,
+}
+
+impl<'l> Linter<'l> {
+    fn group(
+        &mut self,
+        id: &'static str,
+        group: &SecurityGroup,
+        position: Position,
+        path: &str,
+        message: String,
+    ) {
+        self.findings.push(Finding {
+            severity: Severity::Warning,
+            id,
+            place: group.source.at(position),
+            document: group.source.document,
+            object: format!("SecurityGroup/{}", group.name),
+            path: path.to_owned(),
+            message,
+        });
+    }
+
+    fn pod(&mut self, id: &'static str, port: &Port, message: String) {
+        let pod = self.set.inventory.pod_at(port.pod);
+        self.findings.push(Finding {
+            severity: Severity::Warning,
+            id,
+            place: pod.source.place(),
+            document: pod.source.document,
+            object: format!("Pod/{}", pod.full_name()),
+            path: format!(
+                "metadata.annotations[{}]",
+                annotation(&port.provider, "security_groups")
+            ),
+            message,
+        });
+    }
+
+    /// The groups of a port that exist.
+    fn of_port(&self, port: &'l Port) -> Vec<&'l SecurityGroup> {
+        let found = names(port).filter_map(|name| self.groups.get(name).copied());
+        found.collect()
+    }
+
+    fn bindings(&mut self) {
+        let set = self.set;
+        for port in set.ports.iter() {
+            let missing: Vec<_> = names(port)
+                .filter(|name| !self.groups.contains_key(name))
+                .collect();
+            if missing.is_empty() {
+                continue;
+            }
+            let all = missing.len() == port.groups.len();
+            let what = match (all, set.compatibility.sg_unknown_groups) {
+                (false, _) => "no effect: the other groups decide",
+                (true, UnknownGroups::Closed) => {
+                    "the pod has no other group and is closed both ways"
+                }
+                (true, UnknownGroups::Open) => "the pod has no other group and is open",
+            };
+            let message = format!("no SecurityGroup {}: {what}", missing.join(", "));
+            self.pod(id::UNKNOWN_GROUP, port, message);
+        }
+    }
+
+    /// Rules to which a stronger one of their own group leaves nothing.
+    fn shadowed(&mut self, group: &SecurityGroup, direction: Direction) {
+        let rules = group.rules(direction);
+        let mut by_remote: HashMap<String, Vec<usize>> = HashMap::new();
+        for (index, rule) in rules.iter().enumerate() {
+            by_remote.entry(remote_key(rule)).or_default().push(index);
+        }
+        let field = rules_field(direction);
+        for (index, rule) in rules.iter().enumerate() {
+            let wider = wider_remotes(rule).into_iter();
+            let candidates = wider.filter_map(|key| by_remote.get(&key)).flatten();
+            let covering = candidates
+                .copied()
+                .filter(|&other| other != index && covers(&rules[other], rule))
+                .filter(|&other| {
+                    let strength = |at: usize| (rules[at].priority, rules[at].policy, at);
+                    let same = rules[other].policy == rule.policy;
+                    let stronger = rules[other].priority < rule.priority;
+                    stronger || same && strength(other) < strength(index)
+                })
+                .min();
+            if let Some(other) = covering {
+                let message = format!(
+                    "no effect: {field}[{other}] (priority {}, {}) covers everything it is about",
+                    rules[other].priority,
+                    rules[other].policy.name()
+                );
+                let path = format!("spec.{field}[{index}]");
+                self.group(id::SHADOWED_RULE, group, rule.position, &path, message);
+            }
+        }
+    }
+
+    /// Rules of one priority that overlap and say different things, in groups some pod has both of.
+    fn equal_priorities(&mut self, direction: Direction) {
+        let mut together: BTreeSet<(&str, &str)> = BTreeSet::new();
+        let set = self.set;
+        for group in &set.policies.security_groups {
+            together.insert((&group.name, &group.name));
+        }
+        let lists: BTreeSet<&[String]> = set.ports.iter().map(|port| &port.groups[..]).collect();
+        for list in lists {
+            for one in list {
+                for other in list.iter().filter(|other| one < *other) {
+                    together.insert((one, other));
+                }
+            }
+        }
+        let field = rules_field(direction);
+        for (one, other) in together {
+            let (Some(&one), Some(&other)) = (self.groups.get(one), self.groups.get(other)) else {
+                continue;
+            };
+            if one.tier != other.tier {
+                continue;
+            }
+            let mut by_priority: HashMap<u32, Vec<usize>> = HashMap::new();
+            for (index, rule) in one.rules(direction).iter().enumerate() {
+                by_priority.entry(rule.priority).or_default().push(index);
+            }
+            for (index, rule) in other.rules(direction).iter().enumerate() {
+                let rivals = by_priority.get(&rule.priority).into_iter().flatten();
+                let rival = rivals.copied().find(|&rival| {
+                    let first = &one.rules(direction)[rival];
+                    let earlier = one.name != other.name || rival < index;
+                    earlier && first.policy != rule.policy && self.overlap(first, rule)
+                });
+                let Some(rival) = rival else { continue };
+                let first = &one.rules(direction)[rival];
+                let message = format!(
+                    "as strong as {field}[{rival}] of SecurityGroup {} at {}, which says {} of some \
+                     of the same packets: OVN leaves open which decides, here it is {}",
+                    one.name,
+                    one.source.at(first.position),
+                    first.policy.name(),
+                    first.policy.min(rule.policy).name()
+                );
+                let path = format!("spec.{field}[{index}].priority");
+                self.group(id::EQUAL_PRIORITY, other, rule.position, &path, message);
+            }
+        }
+    }
+
+    fn overlap(&self, one: &GroupRule, other: &GroupRule) -> bool {
+        let protocols = one.protocol == other.protocol
+            || one.protocol == GroupProtocol::Any
+            || other.protocol == GroupProtocol::Any;
+        let nets = |one: &IpNet, other: &IpNet| one.contains(other) || other.contains(one);
+        let has_member_in = |name: &str, net: &IpNet| {
+            let mut members = self.set.ports.iter().filter(|port| {
+                let mut names = names(port);
+                names.any(|bound| bound == name)
+            });
+            members.any(|port| {
+                port.addresses_as_member()
+                    .any(|address| net.contains(&address))
+            })
+        };
+        let remotes = match (&one.remote, &other.remote) {
+            (Remote::Address(one), Remote::Address(other)) => nets(one, other),
+            (Remote::Group { name, .. }, Remote::Address(net))
+            | (Remote::Address(net), Remote::Group { name, .. }) => has_member_in(name, net),
+            (Remote::Group { name: one, .. }, Remote::Group { name: other, .. }) => one == other,
+        };
+        let locals = match (&one.local, &other.local) {
+            (Some(one), Some(other)) => nets(one, other),
+            _ => true,
+        };
+        let ranges = |one: (u16, u16), other: (u16, u16)| one.0 <= other.1 && other.0 <= one.1;
+        one.family == other.family
+            && protocols
+            && remotes
+            && locals
+            && ranges(one.ports, other.ports)
+            && ranges(one.source_ports, other.source_ports)
+    }
+
+    /// Groups of tier 1 on pods none of whose groups passes anything on.
+    fn tiers(&mut self, direction: Direction) {
+        let set = self.set;
+        let mut told: BTreeSet<&str> = BTreeSet::new();
+        for port in set.ports.iter() {
+            let groups = self.of_port(port);
+            let passes = |group: &&SecurityGroup| {
+                let mut rules = group.rules(direction).iter();
+                group.tier == 0 && rules.any(|rule| rule.policy == GroupPolicy::Pass)
+            };
+            if groups.iter().any(passes) {
+                continue;
+            }
+            for group in groups.into_iter().filter(|group| group.tier == 1) {
+                if group.rules(direction).is_empty() || !told.insert(&group.name) {
+                    continue;
+                }
+                let field = rules_field(direction);
+                let pod = set.inventory.pod_at(port.pod).full_name();
+                let message = format!(
+                    "{field} are never asked for pod {pod}: no group of tier 0 it is bound to has \
+                     a rule with policy pass there, and what tier 0 does not pass on it denies"
+                );
+                let position = group.source.position;
+                self.group(id::UNREACHABLE_TIER, group, position, "spec.tier", message);
+            }
+        }
+    }
+
+    /// What a pod does not come up without: its gateway, DHCP, the name service.
+    fn basics(&mut self) {
+        let set = self.set;
+        let mut told: BTreeMap<(&[String], String), (&Port, usize)> = BTreeMap::new();
+        for port in set.ports.iter() {
+            if self.of_port(port).is_empty() {
+                continue;
+            }
+            for (id, text) in self.missing(port) {
+                let key = (&port.groups[..], format!("{id} {text}"));
+                told.entry(key).or_insert((port, 0)).1 += 1;
+            }
+        }
+        for ((_, text), (port, count)) in told {
+            let (id, text) = text.split_once(' ').unwrap_or_default();
+            let id = if id == id::NO_GATEWAY {
+                id::NO_GATEWAY
+            } else {
+                id::NO_BASICS
+            };
+            let others = match count {
+                1 => String::new(),
+                _ => format!(" (and {} more of the same groups)", count - 1),
+            };
+            self.pod(id, port, format!("{text}{others}"));
+        }
+    }
+
+    fn missing(&self, port: &Port) -> Vec<(&'static str, String)> {
+        let mut missing = Vec::new();
+        for &own in &port.addresses {
+            let family = Family::of(own);
+            for gateway in self
+                .gateways(port)
+                .filter(|gateway| Family::of(*gateway) == family)
+            {
+                let (icmp, echo) = match family {
+                    Family::V4 => (protocol::ICMP, protocol::ICMP_ECHO),
+                    Family::V6 => (protocol::ICMPV6, protocol::ICMPV6_ECHO),
+                };
+                let ping = key(own, gateway, icmp, 0, FlowKey::icmp_port(echo, 0));
+                if let Some((by, _)) = self.denied(port, ping) {
+                    let text = format!(
+                        "no ping of its gateway {gateway}, without which Kube-OVN never reports the \
+                         pod ready: {by}"
+                    );
+                    missing.push((id::NO_GATEWAY, text));
+                }
+            }
+            let (server, ports, somewhere): (IpAddr, _, IpAddr) = match family {
+                Family::V4 => ([255; 4].into(), (68, 67), [192, 0, 2, 53].into()),
+                Family::V6 => {
+                    let servers = [0xff02, 0, 0, 0, 0, 0, 1, 2];
+                    let somewhere = [0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x53];
+                    (servers.into(), (546, 547), somewhere.into())
+                }
+            };
+            let dhcp = key(own, server, protocol::UDP, ports.0, ports.1);
+            let name_server = self.name_server(family).unwrap_or(somewhere);
+            let question = key(own, name_server, protocol::UDP, 40_000, 53);
+            for (what, key) in [("DHCP", dhcp), ("the name service, udp/53", question)] {
+                // That nothing allows it may be meant; a rule against everything may forget it.
+                if let Some((by, true)) = self.denied(port, key) {
+                    missing.push((id::NO_BASICS, format!("no {what}: {by} denies it")));
+                }
+            }
+        }
+        missing
+    }
+
+    fn gateways(&self, port: &Port) -> impl Iterator<Item = IpAddr> {
+        let pod = self.set.inventory.pod_at(port.pod);
+        let said = pod.annotations.get(&annotation(&port.provider, "gateway"));
+        let said = super::super::kube_ovn::listed(said).into_iter();
+        let said = said.filter_map(|text| text.parse().ok());
+        let subnet = self.subnets.iter();
+        let mut subnet = subnet.filter(|subnet| port.subnet.as_ref() == Some(&subnet.name));
+        let of_subnet = subnet.next().map(|subnet| subnet.gateways.clone());
+        let all: BTreeSet<_> = said.chain(of_subnet.into_iter().flatten()).collect();
+        all.into_iter()
+    }
+
+    /// The address of the cluster's name service, by the name everybody gives it.
+    fn name_server(&self, family: Family) -> Option<IpAddr> {
+        let service = self.set.inventory.service("kube-system", "kube-dns")?;
+        let mut addresses = service.cluster_addresses.iter();
+        addresses
+            .find(|address| Family::of(**address) == family)
+            .copied()
+    }
+
+    /// What of the source's security groups denies a packet, and whether somebody wrote it.
+    fn denied(&self, port: &Port, key: FlowKey) -> Option<(String, bool)> {
+        let set = self.set;
+        let mut packet = PolicyKey::from(key);
+        packet.source_network = port.network;
+        for stage in &set.stages {
+            let asked = matches!(
+                stage.kind,
+                StageKind::SecurityGroupEgress | StageKind::SecurityGroupEgressLower
+            );
+            if !asked {
+                continue;
+            }
+            let view = stage.kind.view(&packet, &set.compatibility);
+            let rule = stage.rules.rule(first_match(&stage.rules, &view)?);
+            match rule.verdict {
+                RuleVerdict::Allow => return None,
+                RuleVerdict::Deny => {
+                    let origin = set.origin(rule.origin);
+                    return Some(match &origin.place {
+                        Some(place) => (format!("{} at {place}", origin.label), true),
+                        None => ("no rule allows it".to_owned(), false),
+                    });
+                }
+                RuleVerdict::Pass => {}
+            }
+        }
+        None
+    }
+}
+
+fn key(
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: u8,
+    source_port: u16,
+    destination_port: u16,
+) -> FlowKey {
+    let (family, source) = Address::from_ip(source);
+    FlowKey {
+        source,
+        destination: Address::from_ip(destination).1,
+        source_port,
+        destination_port,
+        zone: 0,
+        protocol,
+        family,
+    }
+}
+
+fn remote_key(rule: &GroupRule) -> String {
+    match &rule.remote {
+        Remote::Address(net) => net.to_string(),
+        Remote::Group { name, .. } => format!("group {name}"),
+    }
+}
+
+/// The keys of remotes that contain a rule's: its own, and every block around it.
+fn wider_remotes(rule: &GroupRule) -> Vec<String> {
+    match &rule.remote {
+        Remote::Group { name, .. } => {
+            let everything = match rule.family {
+                Family::V4 => "0.0.0.0/0",
+                Family::V6 => "::/0",
+            };
+            vec![format!("group {name}"), everything.to_owned()]
+        }
+        Remote::Address(net) => {
+            let lengths = 0..=net.prefix_len();
+            let around = lengths.filter_map(|length| IpNet::new(net.addr(), length).ok());
+            around.map(|net| net.trunc().to_string()).collect()
+        }
+    }
+}
+
+/// Is every packet of `narrow` one of `wide`, remotes aside?
+fn covers(wide: &GroupRule, narrow: &GroupRule) -> bool {
+    let protocols = wide.protocol == GroupProtocol::Any || wide.protocol == narrow.protocol;
+    let locals = match (&wide.local, &narrow.local) {
+        (None, _) => true,
+        (Some(wide), Some(narrow)) => wide.contains(narrow),
+        (Some(_), None) => false,
+    };
+    let ranges = |wide: (u16, u16), narrow: (u16, u16)| wide.0 <= narrow.0 && narrow.1 <= wide.1;
+    wide.family == narrow.family
+        && protocols
+        && locals
+        && ranges(wide.ports, narrow.ports)
+        && ranges(wide.source_ports, narrow.source_ports)
+}

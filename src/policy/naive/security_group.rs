@@ -1,0 +1,189 @@
+//! SecurityGroup, along the description of Kube-OVN's access lists.
+
+use std::net::IpAddr;
+
+use crate::classifier::RuleVerdict;
+use crate::policy::compatibility::{EgressView, UnknownGroups};
+use crate::policy::inventory::Pod;
+use crate::policy::security_group::{GroupPolicy, GroupProtocol, GroupRule, Remote, SecurityGroup};
+use crate::policy::{Direction, PolicyKey, PolicySet};
+use crate::wire::{Family, FlowKey};
+
+/// What the security groups of one end say of a packet: `None` where it has none.
+pub fn opinion(set: &PolicySet, packet: &PolicyKey, direction: Direction) -> Option<RuleVerdict> {
+    let original = set.compatibility.sg_egress_view == EgressView::Original;
+    let key = match direction {
+        Direction::Egress if original => &packet.original,
+        _ => &packet.key,
+    };
+    let (source, destination) = (
+        key.source.to_ip(key.family),
+        key.destination.to_ip(key.family),
+    );
+    let (own, peer) = match direction {
+        Direction::Egress => (source, destination),
+        Direction::Ingress => (destination, source),
+    };
+    // An address several pods may have is bound to the groups of all of them.
+    let mut groups: Vec<&SecurityGroup> = Vec::new();
+    let mut bound_to_nothing_known = false;
+    for pod in pods(set).filter(|pod| every_address(set, pod).contains(&own)) {
+        let names = names(pod);
+        let known = set.policies.security_groups.iter();
+        let known: Vec<_> = known.filter(|group| names.contains(&group.name)).collect();
+        bound_to_nothing_known |= known.is_empty() && !names.is_empty();
+        groups.extend(known);
+    }
+    let closed = set.compatibility.sg_unknown_groups == UnknownGroups::Closed;
+    if groups.is_empty() {
+        return (bound_to_nothing_known && closed).then_some(RuleVerdict::Deny);
+    }
+    let packet = Packet {
+        set,
+        key,
+        direction,
+        own,
+        peer,
+    };
+    Some(match packet.tier(&groups, 0) {
+        GroupPolicy::Allow => RuleVerdict::Allow,
+        GroupPolicy::Drop => RuleVerdict::Deny,
+        GroupPolicy::Pass => match packet.tier(&groups, 1) {
+            GroupPolicy::Allow => RuleVerdict::Allow,
+            _ => RuleVerdict::Deny,
+        },
+    })
+}
+
+struct Packet<'p> {
+    set: &'p PolicySet,
+    key: &'p FlowKey,
+    direction: Direction,
+    own: IpAddr,
+    peer: IpAddr,
+}
+
+impl Packet<'_> {
+    /// The first of: the strongest rule, what everybody may, what members may, no.
+    fn tier(&self, groups: &[&SecurityGroup], tier: u8) -> GroupPolicy {
+        let of_tier = || groups.iter().filter(|group| group.tier == tier);
+        let rules = of_tier().flat_map(|group| group.rules(self.direction));
+        let fitting = rules.filter(|rule| self.fits(rule));
+        let order = |policy| match policy {
+            GroupPolicy::Drop => 0,
+            GroupPolicy::Pass => 1,
+            GroupPolicy::Allow => 2,
+        };
+        let strongest = fitting.min_by_key(|rule| (rule.priority, order(rule.policy)));
+        if let Some(rule) = strongest {
+            return rule.policy;
+        }
+        let from_member = of_tier()
+            .any(|group| group.allow_same_group_traffic && self.is_member(&group.name, self.peer));
+        match self.is_basic() || from_member {
+            true => GroupPolicy::Allow,
+            false => GroupPolicy::Drop,
+        }
+    }
+
+    fn fits(&self, rule: &GroupRule) -> bool {
+        let key = self.key;
+        let protocol_fits = match rule.protocol {
+            GroupProtocol::Any => true,
+            GroupProtocol::Tcp => key.protocol == 6,
+            GroupProtocol::Udp => key.protocol == 17,
+            GroupProtocol::Icmp if rule.family == Family::V4 => key.protocol == 1,
+            GroupProtocol::Icmp => key.protocol == 58,
+        };
+        let remote_fits = match &rule.remote {
+            Remote::Address(net) => net.contains(&self.peer),
+            Remote::Group { name, .. } => self.is_member(name, self.peer),
+        };
+        let (first, last) = rule.ports;
+        let (source_first, source_last) = rule.source_ports;
+        key.family == rule.family
+            && protocol_fits
+            && remote_fits
+            && rule.local.is_none_or(|net| net.contains(&self.own))
+            && (first..=last).contains(&key.destination_port)
+            && (source_first..=source_last).contains(&key.source_port)
+    }
+
+    /// DHCP of a client, and VRRP.
+    fn is_basic(&self) -> bool {
+        let key = self.key;
+        let (client, server) = match self.direction {
+            Direction::Egress => (key.source_port, key.destination_port),
+            Direction::Ingress => (key.destination_port, key.source_port),
+        };
+        match (key.protocol, key.family) {
+            (17, Family::V4) => (client, server) == (68, 67),
+            (17, Family::V6) => (client, server) == (546, 547),
+            (112, _) => true,
+            _ => false,
+        }
+    }
+
+    /// Is it the address of one of a group's pods, or one that port security vouches for?
+    fn is_member(&self, group: &String, address: IpAddr) -> bool {
+        let mut groups = self.set.policies.security_groups.iter();
+        let exists = groups.any(|existing| existing.name == *group);
+        exists
+            && pods(self.set).any(|pod| {
+                let secured = is_secured(self.set, pod);
+                let known = match secured {
+                    true => every_address(self.set, pod).contains(&address),
+                    false => pod.addresses.contains(&address),
+                };
+                known && names(pod).contains(group)
+            })
+    }
+}
+
+/// Pods on the host's network and finished ones have no port.
+fn pods(set: &PolicySet) -> impl Iterator<Item = &Pod> {
+    let pods = set.inventory.pods().iter();
+    pods.filter(|pod| !pod.host_network && !pod.terminated)
+}
+
+fn names(pod: &Pod) -> Vec<String> {
+    let text = pod.annotations.get("ovn.kubernetes.io/security_groups");
+    let names = text.map_or("", String::as_str).split(',');
+    let stripped = names.map(|name| name.split_whitespace().collect::<String>());
+    stripped.filter(|name| !name.is_empty()).collect()
+}
+
+fn is_secured(set: &PolicySet, pod: &Pod) -> bool {
+    let key = "ovn.kubernetes.io/port_security";
+    let mut namespaces = set.inventory.namespaces();
+    let namespace = namespaces.find(|namespace| namespace.name == pod.namespace);
+    let of_namespace = namespace.and_then(|namespace| namespace.annotations.get(key));
+    pod.annotations
+        .get(key)
+        .or(of_namespace)
+        .map(String::as_str)
+        == Some("true")
+}
+
+/// Its own addresses and those it may have beside them.
+fn every_address(set: &PolicySet, pod: &Pod) -> Vec<IpAddr> {
+    let list = |name: &str| {
+        let text = pod.annotations.get(name).map_or("", String::as_str);
+        let items = text.split(',');
+        items
+            .map(|item| item.split_whitespace().collect::<String>())
+            .collect::<Vec<_>>()
+    };
+    let mut addresses = pod.addresses.clone();
+    let given = list("ovn.kubernetes.io/port_vips");
+    addresses.extend(given.iter().filter_map(|text| text.parse::<IpAddr>().ok()));
+    let named = list("ovn.kubernetes.io/aaps");
+    let subnet = pod.annotations.get("ovn.kubernetes.io/logical_switch");
+    for vip in &set.vips {
+        let of_subnet = subnet.is_none_or(|subnet| vip.subnet == *subnet);
+        if named.contains(&vip.name) && vip.namespace == pod.namespace && of_subnet {
+            addresses.extend(&vip.addresses);
+        }
+    }
+    addresses
+}
