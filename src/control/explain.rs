@@ -2,9 +2,11 @@
 
 mod ends;
 mod layer2;
+mod multi_network;
 mod nearest;
 mod openshift;
 mod security_group;
+mod tiers;
 
 use std::net::IpAddr;
 
@@ -19,7 +21,7 @@ use super::probe::Probe;
 use crate::classifier::RuleVerdict;
 use crate::policy::compatibility::{NetworkPolicyProfile, Plugin};
 use crate::policy::inventory::{Namespace, Source};
-use crate::policy::{Direction, NetworkPolicy, Place, Pod, PolicySet, StageKind};
+use crate::policy::{Direction, NetworkPolicy, Place, Pod, PolicyKey, PolicySet, StageKind};
 use crate::policy::{ISOLATION_ANNOTATION, isolation_annotation};
 use crate::wire::{FlowKey, protocol};
 
@@ -86,6 +88,9 @@ pub struct Stage {
     /// For an implicit denial, the rules that come nearest to allowing, nearest first; one of each
     /// way of being near.
     pub nearest: Vec<Nearest>,
+    /// What would have to be changed for a denying stage to allow, where no rule comes near.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<String>,
 }
 
 /// Something somebody wrote.
@@ -131,10 +136,8 @@ pub fn explain(probe: &Probe, now: &Decider, before: &Decider) -> Result<Explana
     let mut stages = layer2::stages(&judgement.layer2);
     let mut change: Vec<_> = judgement.layer2.iter().filter_map(layer2::change).collect();
     if let (Some(decision), Some(packet)) = (&judgement.decision, &judgement.asked) {
-        let opinions = decision.opinions.iter().map(|opinion| {
-            let key = opinion.kind.view(packet, &decider.policy().compatibility);
-            stage(decider, &key, opinion)
-        });
+        let opinions = decision.opinions.iter();
+        let opinions = opinions.map(|opinion| stage(decider, packet, opinion));
         let of_policy: Vec<_> = opinions.collect();
         change.extend(changes(&of_policy));
         stages.extend(of_policy);
@@ -183,7 +186,8 @@ fn state(judgement: &Judgement) -> Option<String> {
     Some(text.to_owned())
 }
 
-fn stage(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> Stage {
+fn stage(decider: &Decider, packet: &PolicyKey, opinion: &Opinion) -> Stage {
+    let key = &opinion.kind.view(packet, &decider.policy().compatibility);
     let rule = decider.origin(opinion).map(|origin| Written {
         name: origin.label.clone(),
         place: origin.place.clone(),
@@ -215,10 +219,21 @@ fn stage(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> Stage {
         protects: end_name(decider.policy(), key, opinion.direction()),
         verdict: verdict.to_owned(),
         isolated_by: isolation(decider.policy(), key, opinion),
+        change: match opinion.verdict {
+            RuleVerdict::Deny => tiers::change(decider, key, opinion),
+            _ => None,
+        },
         rule,
         reason: stage_reason(decider, key, opinion),
         nearest,
     }
+}
+
+fn is_multi_network_policy(opinion: &Opinion) -> bool {
+    matches!(
+        opinion.kind,
+        StageKind::MultiNetworkPolicyEgress | StageKind::MultiNetworkPolicyIngress
+    )
 }
 
 fn is_network_policy(opinion: &Opinion) -> bool {
@@ -233,6 +248,9 @@ fn stage_reason(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> String {
     if let Some(by) = opinion.spared_by {
         return format!("not asked: {} has decided", by.family());
     }
+    if let Some(reason) = tiers::reason(decider, key, opinion) {
+        return reason;
+    }
     if security_group::is_one(opinion) {
         return security_group::reason(decider, key, opinion);
     }
@@ -242,6 +260,10 @@ fn stage_reason(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> String {
             false => "no rule matches".into(),
         };
     };
+    let implicit = opinion.verdict == RuleVerdict::Deny && origin.place.is_none();
+    if implicit && is_multi_network_policy(opinion) {
+        return no_rule(policy, key, opinion.direction());
+    }
     if let Some(story) = openshift::story(policy, key, opinion, origin) {
         return story.reason;
     }
@@ -282,10 +304,11 @@ fn no_rule(policy: &PolicySet, key: &FlowKey, direction: Direction) -> String {
 fn changes(stages: &[Stage]) -> Vec<String> {
     let denying = stages.iter().filter(|stage| stage.verdict == "deny");
     denying
-        .map(|stage| match stage.nearest.first() {
-            Some(nearest) => nearest.change.clone(),
-            None if stage.family == "SG" => security_group::change(stage),
-            None => {
+        .map(|stage| match (stage.nearest.first(), &stage.change) {
+            (Some(nearest), _) => nearest.change.clone(),
+            (None, Some(change)) => change.clone(),
+            (None, None) if stage.family == "SG" => security_group::change(stage),
+            (None, None) => {
                 let Stage {
                     direction,
                     protects,
@@ -338,7 +361,7 @@ fn stage_summary(decider: &Decider, opinion: &Opinion, key: &FlowKey) -> String 
         let reason = stage_reason(decider, key, opinion);
         return format!("{direction} at {protects}: {reason}");
     }
-    if !is_network_policy(opinion) {
+    if !is_network_policy(opinion) && !is_multi_network_policy(opinion) {
         let reason = stage_reason(decider, key, opinion);
         return format!("{} {direction} at {protects}: {reason}", opinion.family());
     }
@@ -374,7 +397,18 @@ fn protected<'p>(policy: &'p PolicySet, key: &FlowKey, direction: Direction) -> 
         Direction::Ingress => key.destination,
         Direction::Egress => key.source,
     };
-    policy.inventory.pod_by_address(key.family, address)
+    let attached = multi_network::attachment(policy, key, address).map(|(pod, _)| pod);
+    attached.or_else(|| policy.inventory.pod_by_address(key.family, address))
+}
+
+/// Its interface, where the address is of one on a secondary network.
+fn interface<'p>(policy: &'p PolicySet, key: &FlowKey, direction: Direction) -> Option<&'p str> {
+    let address = match direction {
+        Direction::Ingress => key.destination,
+        Direction::Egress => key.source,
+    };
+    let (_, attachment) = multi_network::attachment(policy, key, address)?;
+    Some(&attachment.interface)
 }
 
 /// Name of the end a stage of this direction protects.
@@ -383,9 +417,13 @@ fn end_name(policy: &PolicySet, key: &FlowKey, direction: Direction) -> String {
         Direction::Ingress => key.destination,
         Direction::Egress => key.source,
     };
-    match protected(policy, key, direction) {
-        Some(pod) => pod.full_name(),
-        None => address.to_ip(key.family).to_string(),
+    match (
+        protected(policy, key, direction),
+        interface(policy, key, direction),
+    ) {
+        (Some(pod), Some(interface)) => format!("{}@{interface}", pod.full_name()),
+        (Some(pod), None) => pod.full_name(),
+        (None, _) => address.to_ip(key.family).to_string(),
     }
 }
 
@@ -394,6 +432,9 @@ pub fn isolation(policy: &PolicySet, key: &FlowKey, opinion: &Opinion) -> Vec<Wr
     let direction = opinion.direction();
     if security_group::is_one(opinion) {
         return security_group::bound(policy, key, opinion);
+    }
+    if is_multi_network_policy(opinion) {
+        return multi_network::isolation(policy, key, direction);
     }
     if !is_network_policy(opinion) {
         return Vec::new();

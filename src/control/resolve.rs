@@ -1,10 +1,13 @@
 //! From a probe's names to the packet on the wire: addresses, family, service translation.
 
+mod ends;
+
 use std::net::IpAddr;
 
+use self::ends::{named_attachment, named_pod, networks, some_of};
 use super::probe::{Endpoint, Probe, ProbeProtocol, SOURCE_PORT_DEFAULT};
-use crate::policy::inventory::{Attachment, Service, ServicePort, TargetPort};
-use crate::policy::{Inventory, PRIMARY_NETWORK, Pod, PolicyKey, PolicySet, Sender};
+use crate::policy::inventory::{Service, ServicePort, TargetPort};
+use crate::policy::{Inventory, Pod, PolicyKey, PolicySet, Sender};
 use crate::wire::{Address, Family, FlowKey, protocol};
 
 /// A probe with addresses.
@@ -206,65 +209,6 @@ pub fn addresses(inventory: &Inventory, end: &Endpoint) -> Result<Vec<IpAddr>, R
     }
 }
 
-fn named_pod<'i>(
-    inventory: &'i Inventory,
-    namespace: &str,
-    name: &str,
-) -> Result<&'i Pod, ResolveError> {
-    let pods = inventory.pods_in(namespace).iter();
-    let pods = pods.map(|&index| &*inventory.pod_at(index).name);
-    let pod = inventory.pod(namespace, name);
-    pod.ok_or_else(|| ResolveError::NoPod {
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-        known: some_of(pods),
-    })
-}
-
-fn named_attachment<'p>(pod: &'p Pod, interface: &str) -> Result<&'p Attachment, ResolveError> {
-    let mut attachments = pod.attachments.iter();
-    let found = attachments.find(|attachment| attachment.interface == interface);
-    found.ok_or_else(|| ResolveError::NoInterface {
-        pod: pod.full_name(),
-        interface: interface.to_owned(),
-        known: some_of(pod.attachments.iter().map(|one| &*one.interface)),
-    })
-}
-
-/// Number of the network an end is on; `None` where it is on the other end's.
-fn network(inventory: &Inventory, end: &Endpoint) -> Option<u16> {
-    match end {
-        Endpoint::Attachment {
-            namespace,
-            name,
-            interface,
-        } => {
-            let pod = inventory.pod(namespace, name)?;
-            let attachment = named_attachment(pod, interface).ok()?;
-            inventory.network_number(&attachment.network)
-        }
-        Endpoint::Ip(_) | Endpoint::Node(_) | Endpoint::Host(_) => None,
-        Endpoint::Pod { .. } | Endpoint::Service { .. } => Some(PRIMARY_NETWORK),
-    }
-}
-
-/// Names, as many as a message bears.
-fn some_of<'n>(names: impl Iterator<Item = &'n str>) -> String {
-    const NAMES_MAX: usize = 8;
-    let names: Vec<_> = names.collect();
-    match names.len() {
-        0 => "none".to_owned(),
-        count if count > NAMES_MAX => {
-            format!(
-                "{} and {} more",
-                names[..NAMES_MAX].join(", "),
-                count - NAMES_MAX
-            )
-        }
-        _ => names.join(", "),
-    }
-}
-
 /// A pod on the host's network is asked at its node, whichever of the two the manifests describe.
 fn pod_addresses(inventory: &Inventory, pod: &Pod) -> Vec<IpAddr> {
     if !pod.addresses.is_empty() || !pod.host_network {
@@ -340,18 +284,16 @@ pub fn packet(policy: &PolicySet, probe: &Probe) -> Result<Option<Packet>, Resol
     };
     let source = of_family(&probe.from, &sources)?;
     let destination = of_family(&probe.to, &destinations)?;
-    let protocol_number = match (probe.protocol, family) {
-        (ProbeProtocol::Icmp, Family::V4) => protocol::ICMP,
-        (ProbeProtocol::Icmp, Family::V6) | (ProbeProtocol::Icmpv6, _) => protocol::ICMPV6,
-        (ProbeProtocol::Number(number), _) => number,
-        (ProbeProtocol::Arp, _) => return Ok(None),
+    let Some(protocol_number) = protocol_number(probe.protocol, family) else {
+        return Ok(None);
     };
+    let (source_network, destination_network) = networks(inventory, probe);
     let mut key = FlowKey {
         source: Address::from_ip(source).1,
         destination: Address::from_ip(destination).1,
         source_port: 0,
         destination_port: 0,
-        zone: 0,
+        zone: destination_network.max(source_network),
         protocol: protocol_number,
         family,
     };
@@ -370,18 +312,14 @@ pub fn packet(policy: &PolicySet, probe: &Probe) -> Result<Option<Packet>, Resol
     }
     let mut original = key;
     let translation = translate(inventory, probe, &mut key)?;
-    let networks = (
-        network(inventory, &probe.from),
-        network(inventory, &probe.to),
-    );
     // A Service asked for by its name has its backend's address so far.
     if let Some(address) = translation.as_ref().and_then(|found| found.cluster_address) {
         original.destination = Address::from_ip(address).1;
     }
     let packet = PolicyKey {
         original,
-        source_network: networks.0.or(networks.1).unwrap_or(PRIMARY_NETWORK),
-        destination_network: networks.1.or(networks.0).unwrap_or(PRIMARY_NETWORK),
+        source_network,
+        destination_network,
         hop_limit: probe.hop_limit,
         receiver: receiver(inventory, probe, destination),
         sender: sender(policy, probe, source),
@@ -393,7 +331,16 @@ pub fn packet(policy: &PolicySet, probe: &Probe) -> Result<Option<Packet>, Resol
     }))
 }
 
-/// The address of the pod a multicast packet would be delivered to.
+/// `None` for ARP, which is none.
+fn protocol_number(protocol: ProbeProtocol, family: Family) -> Option<u8> {
+    match (protocol, family) {
+        (ProbeProtocol::Icmp, Family::V4) => Some(protocol::ICMP),
+        (ProbeProtocol::Icmp, Family::V6) | (ProbeProtocol::Icmpv6, _) => Some(protocol::ICMPV6),
+        (ProbeProtocol::Number(number), _) => Some(number),
+        (ProbeProtocol::Arp, _) => None,
+    }
+}
+
 /// Who sends a packet whose source address is not the first of the pod it comes from.
 fn sender(policy: &PolicySet, probe: &Probe, source: IpAddr) -> Option<Sender> {
     let Endpoint::Pod { namespace, name } = &probe.from else {
@@ -419,6 +366,7 @@ fn sender(policy: &PolicySet, probe: &Probe, source: IpAddr) -> Option<Sender> {
     })
 }
 
+/// The address of the pod a multicast packet would be delivered to.
 fn receiver(inventory: &Inventory, probe: &Probe, destination: IpAddr) -> Option<Address> {
     if !destination.is_multicast() || !matches!(probe.to, Endpoint::Pod { .. }) {
         return None;
@@ -702,6 +650,52 @@ mod tests {
         spoofed.source = Some("198.18.9.9".parse().unwrap());
         spoofed.from = "x/nobody".parse().unwrap();
         assert!(key(&spoofed).starts_with("no pod x/nobody in the manifests; namespace x has "));
+    }
+
+    #[test]
+    fn interfaces_are_asked_at_their_address_on_their_network() {
+        let text = "
+{kind: Pod, apiVersion: v1, metadata: {namespace: x, name: a, annotations: {
+ k8s.v1.cni.cncf.io/network-status: '[{\"name\": \"x/blue\", \"interface\": \"net1\",
+ \"ips\": [\"198.19.1.1\"]}, {\"name\": \"x/red\", \"interface\": \"net2\"}]'}},
+ status: {podIP: 198.18.1.1}}
+---
+{kind: NetworkAttachmentDefinition, apiVersion: k8s.cni.cncf.io/v1,
+ metadata: {namespace: x, name: amber}}
+";
+        let file = SourceFile {
+            name: "m.yaml".into(),
+            text: text.into(),
+        };
+        let loaded = load(&[file], &Compatibility::default(), &Names::default());
+        let set = loaded.policy.unwrap();
+        let asked = |from, to| {
+            let packet = packet(&set.inventory, &probe(from, to, "tcp"));
+            let packet = packet.map(|packet| packet.unwrap().packet);
+            packet
+                .map(|packet| {
+                    let networks = (packet.source_network, packet.destination_network);
+                    (packet.key.to_string(), networks)
+                })
+                .map_err(|error| error.to_string())
+        };
+        // By name: amber, blue, red.
+        let to_pod = ("tcp 198.19.9.9:40000 > 198.19.1.1:80".to_owned(), (2, 2));
+        assert_eq!(asked("ip:198.19.9.9", "x/a@net1"), Ok(to_pod));
+        let across = ("tcp 198.19.1.1:40000 > 198.18.1.1:80".to_owned(), (2, 0));
+        assert_eq!(asked("x/a@net1", "x/a"), Ok(across));
+        for (from, expected) in [
+            (
+                "x/a@net2",
+                "x/a@net2 has no ips in its pod's network-status",
+            ),
+            (
+                "x/a@net3",
+                "pod x/a has no interface net3 in its network-status; it has net1, net2",
+            ),
+        ] {
+            assert_eq!(asked(from, "x/a"), Err(expected.to_owned()));
+        }
     }
 
     #[test]

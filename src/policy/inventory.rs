@@ -333,7 +333,7 @@ impl Inventory {
         self.pods.push(pod);
     }
 
-    /// Adds secondary networks, and those that pods are attached to without anybody describing them,
+    /// Adds secondary networks, and those that pods are attached to though nobody describes them,
     /// and numbers them all by name.
     #[must_use]
     pub fn with_networks(mut self, networks: Vec<Network>) -> Self {

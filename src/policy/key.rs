@@ -90,7 +90,7 @@ impl PolicyKey {
     /// - neighbour discovery, router discovery and multicast listener discovery (ICMPv6 types 130
     ///   to 137 and 143) keep the link alive and are judged elsewhere. They never cross a router:
     ///   neighbour and router discovery arrives with hop limit 255 (RFC 4861 §6.1, §7.1), listener
-    ///   discovery with 1 (RFC 2710 §3, RFC 3810 §5). With any other it is ICMPv6 like all the rest.
+    ///   discovery with 1 (RFC 2710 §3, RFC 3810 §5). With any other it is ICMPv6 like the rest.
     pub fn exemption(&self) -> Option<Exemption> {
         const NETWORK_POLICIES: StageMask = StageMask::of(&[
             K::NetworkPolicyEgress,

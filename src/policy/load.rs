@@ -130,14 +130,19 @@ fn sort_egress(policies: &mut Policies) {
     lists.sort_by(|one, other| one.name.cmp(&other.name));
 }
 
+/// Kind, namespace (empty for what is of the cluster) and name of an object.
+type ObjectName<'o> = (&'static str, &'o str, &'o str);
+
 /// Two objects of one kind, namespace and name: which of them would count?
 fn report_same_names(objects: &Objects, findings: &mut Vec<Finding>) {
-    let mut first: HashMap<(&str, &str, &str), &Source> = HashMap::new();
-    let mut check = |kind, namespace, name, source| {
-        let Some(other) = first.insert((kind, namespace, name), source) else {
-            return;
-        };
-        first.insert((kind, namespace, name), other);
+    let mut first: HashMap<ObjectName, &Source> = HashMap::new();
+    let policies = policy_names(&objects.policies).into_iter();
+    for (object, source) in inventory_names(objects).into_iter().chain(policies) {
+        let other = *first.entry(object).or_insert(source);
+        if std::ptr::eq(other, source) {
+            continue;
+        }
+        let (kind, namespace, name) = object;
         let slash = if namespace.is_empty() { "" } else { "/" };
         findings.push(error(
             id::DUPLICATE_OBJECT,
@@ -149,88 +154,74 @@ fn report_same_names(objects: &Objects, findings: &mut Vec<Finding>) {
                 other.place()
             ),
         ));
-    };
-    for pod in &objects.pods {
-        check("Pod", &pod.namespace, &pod.name, &pod.source);
-    }
-    for service in &objects.services {
-        check(
-            "Service",
-            &service.namespace,
-            &service.name,
-            &service.source,
-        );
-    }
-    for policy in &objects.policies.network_policies {
-        check(
-            "NetworkPolicy",
-            &policy.namespace,
-            &policy.name,
-            &policy.source,
-        );
-    }
-    for network in &objects.networks {
-        let source = network.source.iter();
-        let (namespace, name) = (&network.namespace, &network.name);
-        source.for_each(|source| check("NetworkAttachmentDefinition", namespace, name, source));
-    }
-    for policy in &objects.policies.multi_network_policies {
-        let MultiNetworkPolicy { policy, .. } = policy;
-        check(
-            "MultiNetworkPolicy",
-            &policy.namespace,
-            &policy.name,
-            &policy.source,
-        );
-    }
-    for policy in &objects.policies.tiers {
-        check(policy.kind.name(), "", &policy.name, &policy.source);
-    }
-    each_egress(&objects.policies, &mut check);
-    for group in &objects.policies.security_groups {
-        check("SecurityGroup", "", &group.name, &group.source);
-    }
-    for vip in &objects.vips {
-        check("Vip", "", &vip.name, &vip.source);
-    }
-    for subnet in &objects.subnets {
-        check("Subnet", "", &subnet.name, &subnet.source);
-    }
-    for namespace in &objects.namespaces {
-        let source = namespace.source.iter();
-        source.for_each(|source| check("Namespace", "", &namespace.name, source));
-    }
-    for node in &objects.nodes {
-        let source = node.source.iter();
-        source.for_each(|source| check("Node", "", &node.name, source));
     }
 }
 
-/// The objects about what leaves the cluster: kind, namespace, name, and where they are written.
-fn each_egress<'o>(
-    policies: &'o Policies,
-    check: &mut impl FnMut(&'o str, &'o str, &'o str, &'o Source),
-) {
+fn inventory_names(objects: &Objects) -> Vec<(ObjectName<'_>, &Source)> {
+    let mut names: Vec<(ObjectName, &Source)> = Vec::new();
+    for one in &objects.pods {
+        names.push((("Pod", &one.namespace, &one.name), &one.source));
+    }
+    for one in &objects.services {
+        names.push((("Service", &one.namespace, &one.name), &one.source));
+    }
+    for one in &objects.networks {
+        let object = ("NetworkAttachmentDefinition", &*one.namespace, &*one.name);
+        names.extend(one.source.iter().map(|source| (object, source)));
+    }
+    for one in &objects.vips {
+        names.push((("Vip", "", &one.name), &one.source));
+    }
+    for one in &objects.subnets {
+        names.push((("Subnet", "", &one.name), &one.source));
+    }
+    for one in &objects.namespaces {
+        let object = ("Namespace", "", &*one.name);
+        names.extend(one.source.iter().map(|source| (object, source)));
+    }
+    for one in &objects.nodes {
+        let object = ("Node", "", &*one.name);
+        names.extend(one.source.iter().map(|source| (object, source)));
+    }
+    names
+}
+
+fn policy_names(policies: &Policies) -> Vec<(ObjectName<'_>, &Source)> {
+    let mut names: Vec<(ObjectName, &Source)> = Vec::new();
+    for one in &policies.network_policies {
+        names.push((("NetworkPolicy", &one.namespace, &one.name), &one.source));
+    }
+    for MultiNetworkPolicy { policy, .. } in &policies.multi_network_policies {
+        let object = ("MultiNetworkPolicy", &*policy.namespace, &*policy.name);
+        names.push((object, &policy.source));
+    }
+    for one in &policies.tiers {
+        names.push(((one.kind.name(), "", &one.name), &one.source));
+    }
     let openshift = &policies.openshift;
-    for policy in &openshift.egress_network_policies {
-        let (namespace, source) = (&policy.namespace, &policy.source);
-        check("EgressNetworkPolicy", namespace, &policy.name, source);
+    for one in &openshift.egress_network_policies {
+        let object = ("EgressNetworkPolicy", &*one.namespace, &*one.name);
+        names.push((object, &one.source));
     }
     for one in &openshift.net_namespaces {
-        check("NetNamespace", "", &one.name, &one.source);
+        names.push((("NetNamespace", "", &one.name), &one.source));
     }
     for one in &openshift.host_subnets {
-        check("HostSubnet", "", &one.name, &one.source);
+        names.push((("HostSubnet", "", &one.name), &one.source));
     }
     for one in &openshift.cluster_networks {
-        check("ClusterNetwork", "", &one.name, &one.source);
+        names.push((("ClusterNetwork", "", &one.name), &one.source));
     }
     for one in &policies.egress_firewalls {
-        check("EgressFirewall", &one.namespace, &one.name, &one.source);
+        names.push((("EgressFirewall", &one.namespace, &one.name), &one.source));
     }
     for one in &policies.admin_output_rules {
-        check("AdminOutputRules", "", &one.name, &one.source);
+        names.push((("AdminOutputRules", "", &one.name), &one.source));
     }
+    for one in &policies.security_groups {
+        names.push((("SecurityGroup", "", &one.name), &one.source));
+    }
+    names
 }
 
 /// Two pods of one address: whose policies would apply to it?

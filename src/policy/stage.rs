@@ -192,9 +192,11 @@ impl StageKind {
                 StageMask::of(&[K::SecurityGroupEgressLower])
             }
             (K::AdminEgress, Some(RuleVerdict::Allow)) => EGRESS,
-            (K::NetworkPolicyEgress | K::MultiNetworkPolicyEgress, Some(RuleVerdict::Allow)) => {
-                StageMask::of(&[K::BaselineEgress])
-            }
+            // Whoever is isolated is not asked of the Baseline tier, whatever comes of it.
+            (
+                K::NetworkPolicyEgress | K::MultiNetworkPolicyEgress,
+                Some(RuleVerdict::Allow | RuleVerdict::Deny),
+            ) => StageMask::of(&[K::BaselineEgress]),
             (K::AdminIngress, Some(RuleVerdict::Allow)) if kube_ovn => INGRESS
                 .union(LOWER_INGRESS)
                 .union(StageMask::of(&[K::SecurityGroupIngress])),
@@ -206,15 +208,16 @@ impl StageKind {
             (K::SecurityGroupIngressLower, Some(RuleVerdict::Allow)) => {
                 final_for_kube_ovn(StageMask::NONE)
             }
-            (K::NetworkPolicyIngress | K::MultiNetworkPolicyIngress, Some(RuleVerdict::Allow)) => {
-                StageMask::of(&[K::BaselineIngress])
-            }
+            (
+                K::NetworkPolicyIngress | K::MultiNetworkPolicyIngress,
+                Some(RuleVerdict::Allow | RuleVerdict::Deny),
+            ) => StageMask::of(&[K::BaselineIngress]),
             _ => StageMask::NONE,
         }
     }
 
-    /// The key this step is asked about: before or behind the translation of a Service, its zone the
-    /// network of the end the step protects.
+    /// The key this step is asked about: before or behind the translation of a Service, its zone
+    /// the network of the end the step protects.
     pub fn view(self, packet: &PolicyKey, compatibility: &Compatibility) -> FlowKey {
         let lower = matches!(self, K::SecurityGroupEgress | K::SecurityGroupEgressLower);
         let known_by_source = lower && packet.sender.is_some_and(|sender| sender.owns_source);

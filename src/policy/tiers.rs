@@ -16,7 +16,7 @@ pub struct TierPolicy {
     pub name: String,
     /// Before or behind NetworkPolicy.
     pub tier: Tier,
-    /// `spec.priority`, 0 to 1000, smaller first; a BaselineAdminNetworkPolicy has none, and 0 here.
+    /// `spec.priority`, 0 to 1000, smaller first; BaselineAdminNetworkPolicy has none, and 0 here.
     pub priority: u16,
     /// `spec.subject`.
     pub subject: PodScope,

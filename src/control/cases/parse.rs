@@ -339,12 +339,8 @@ fn probe<'d>(reader: &mut Reader<'d>, fields: &mut Fields<'d>) -> Option<Probe> 
 fn endpoint<'d>(reader: &mut Reader<'d>, fields: &mut Fields<'d>, key: &str) -> Option<Endpoint> {
     let (node, path) = fields.require(reader, key)?;
     let endpoint: Endpoint = reader.parsed((node, path.clone()))?;
-    match &endpoint {
-        Endpoint::Attachment { .. } => {
-            reader.unsupported(node, &path, format!("secondary attachment {endpoint}"));
-        }
-        Endpoint::Host(_) => reader.unsupported(node, &path, format!("proxied host {endpoint}")),
-        _ => {}
+    if let Endpoint::Host(_) = &endpoint {
+        reader.unsupported(node, &path, format!("proxied host {endpoint}"));
     }
     Some(endpoint)
 }
@@ -662,12 +658,9 @@ mod tests {
         // Egress-router environments say nothing of the probes beside them.
         let (cases, findings) = read(&format!("id: c\nconfig_cases: []\n{probe}"));
         assert_eq!((cases[0].probes.len(), findings.len()), (1, 1));
-        for end in ["x/a@net1", "host:example.com"] {
-            let (_, findings) = read(&format!(
-                "probes: [{{from: {end}, to: ip:::1, proto: arp, expect: allow}}]"
-            ));
-            assert!(findings[0].contains("not supported yet"), "{findings:?}");
-        }
+        let (_, findings) =
+            read("probes: [{from: host:example.com, to: ip:::1, proto: arp, expect: allow}]");
+        assert!(findings[0].contains("not supported yet"), "{findings:?}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::protected;
 use crate::control::probe::Endpoint;
 use crate::policy::{Direction, Place, PolicySet};
 use crate::wire::FlowKey;
@@ -61,7 +62,7 @@ pub(super) fn end(
     };
     let inventory = &policy.inventory;
     let ip = address.to_ip(key.family);
-    let owner = match inventory.pod_by_address(key.family, address) {
+    let owner = match protected(policy, key, direction) {
         Some(pod) => Owner::Pod {
             namespace: pod.namespace.clone(),
             name: pod.name.clone(),

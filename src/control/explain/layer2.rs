@@ -31,6 +31,7 @@ fn stage(check: &Check) -> Stage {
         rule: rule.filter(|_| check.refusal.is_some()),
         reason,
         nearest: Vec::new(),
+        change: None,
     }
 }
 

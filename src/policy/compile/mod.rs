@@ -56,50 +56,11 @@ pub fn compile(input: &Input) -> (Vec<StageRules>, Vec<Origin>) {
             rules: RuleSet::new(),
             effects: Vec::new(),
         };
-        let always = match kind {
-            StageKind::NetworkPolicyEgress | StageKind::NetworkPolicyIngress => {
-                network_policy::compile(&mut compiler, &mut stage);
-                true
-            }
-            StageKind::SecurityGroupEgress
-            | StageKind::SecurityGroupEgressLower
-            | StageKind::SecurityGroupIngress
-            | StageKind::SecurityGroupIngressLower => {
-                security_group::compile(&mut compiler, &mut stage);
-                false
-            }
-            StageKind::MultiNetworkPolicyEgress | StageKind::MultiNetworkPolicyIngress => {
-                multi_network::compile(&mut compiler, &mut stage);
-                false
-            }
-            StageKind::AdminEgress
-            | StageKind::AdminIngress
-            | StageKind::BaselineEgress
-            | StageKind::BaselineIngress => {
-                tiers::compile(&mut compiler, &mut stage);
-                false
-            }
-            StageKind::ProjectIsolation => {
-                openshift::isolation(&mut compiler, &mut stage);
-                false
-            }
-            StageKind::EgressNetworkPolicy => {
-                openshift::egress_network_policies(&mut compiler, &mut stage);
-                false
-            }
-            StageKind::EgressFirewall => {
-                egress_firewall::compile(&mut compiler, &mut stage);
-                false
-            }
-            StageKind::EgressIp => {
-                openshift::egress_addresses(&mut compiler, &mut stage);
-                false
-            }
-            StageKind::AdminOutput => {
-                admin_output::compile(&mut compiler, &mut stage);
-                false
-            }
-        };
+        compiler.compile(&mut stage);
+        let always = matches!(
+            kind,
+            StageKind::NetworkPolicyEgress | StageKind::NetworkPolicyIngress
+        );
         if always || !stage.rules.rules().is_empty() {
             stages.push(stage);
         }
@@ -173,6 +134,31 @@ impl Draft {
 }
 
 impl Compiler<'_> {
+    /// Fills a step with the rules of its system.
+    fn compile(&mut self, stage: &mut StageRules) {
+        match stage.kind {
+            StageKind::NetworkPolicyEgress | StageKind::NetworkPolicyIngress => {
+                network_policy::compile(self, stage);
+            }
+            StageKind::SecurityGroupEgress
+            | StageKind::SecurityGroupEgressLower
+            | StageKind::SecurityGroupIngress
+            | StageKind::SecurityGroupIngressLower => security_group::compile(self, stage),
+            StageKind::MultiNetworkPolicyEgress | StageKind::MultiNetworkPolicyIngress => {
+                multi_network::compile(self, stage);
+            }
+            StageKind::AdminEgress
+            | StageKind::AdminIngress
+            | StageKind::BaselineEgress
+            | StageKind::BaselineIngress => tiers::compile(self, stage),
+            StageKind::ProjectIsolation => openshift::isolation(self, stage),
+            StageKind::EgressNetworkPolicy => openshift::egress_network_policies(self, stage),
+            StageKind::EgressFirewall => egress_firewall::compile(self, stage),
+            StageKind::EgressIp => openshift::egress_addresses(self, stage),
+            StageKind::AdminOutput => admin_output::compile(self, stage),
+        }
+    }
+
     fn pods(&self, stage: &mut StageRules, pods: &[PodIndex]) -> AddressMatch {
         self.pods_on(stage, pods, PRIMARY)
     }

@@ -158,7 +158,7 @@ impl<'c> Compiler<'c> {
         }
     }
 
-    /// `icmp=always`: ICMP over IPv4 and ICMPv6 over IPv6, for the pods that are isolated; of others
+    /// `icmp=always`: ICMP over IPv4 and ICMPv6 over IPv6, for pods that are isolated; of others
     /// this step has no opinion, and the next tier may have one.
     fn icmp_rules(&mut self, stage: &mut StageRules, pods: &[PodIndex]) {
         if pods.is_empty() {

@@ -20,7 +20,15 @@ use crate::policy::tiers::{
     Action, PodScope, Tier, TierPeer, TierPeerKind, TierPort, TierRule, domain_fits,
 };
 use crate::policy::{Direction, NameUser, PRIMARY_NETWORK, TierPolicy};
-use crate::wire::{Address, protocol};
+use crate::wire::{Address, Family, protocol};
+
+/// A port name as a number: its text, subject and peer where they differ, protocol and port.
+type Named = (
+    String,
+    (Option<AddressMatch>, Option<AddressMatch>),
+    u8,
+    PortRange,
+);
 
 /// Compiles the rules of one tier and direction.
 pub fn compile(compiler: &mut Compiler, stage: &mut StageRules) {
@@ -135,34 +143,51 @@ impl Compiler<'_> {
                     clauses.push((port_text(port), draft));
                 }
                 TierPort::Named(name) => {
-                    for number in [protocol::TCP, protocol::UDP, protocol::SCTP] {
-                        let numbers = match stage.direction() {
-                            Direction::Ingress => {
-                                self.numbers(number, name, Some(pods), None, networks)
-                            }
-                            Direction::Egress => {
-                                self.numbers(number, name, None, Some(&peers), networks)
-                            }
+                    let named = self.tier_named(stage, name, pods, &peers, network);
+                    let named = named.into_iter().map(|(text, ends, protocol, ports)| {
+                        let (own, other) = ends;
+                        let draft = Draft {
+                            protocol: ProtocolMatch::Number(protocol),
+                            ports,
+                            ..Draft::any(own.unwrap_or(subject), other.unwrap_or(peer), verdict)
                         };
-                        for (port, addresses) in numbers {
-                            let named = intern(stage, singles(&addresses));
-                            let (subject, peer) = match stage.direction() {
-                                Direction::Ingress => (named, peer),
-                                Direction::Egress => (subject, named),
-                            };
-                            let draft = Draft {
-                                protocol: ProtocolMatch::Number(number),
-                                ports: PortRange::single(port),
-                                ..Draft::any(subject, peer, verdict)
-                            };
-                            let text = format!("{name}={}/{port}", protocol::name(number));
-                            clauses.push((text, draft));
-                        }
-                    }
+                        (text, draft)
+                    });
+                    clauses.extend(named);
                 }
             }
         }
         clauses
+    }
+
+    /// A port name, once per number it has, of whatever protocol: as text, the receivers that call
+    /// it so in place of the end they are, protocol and port.
+    fn tier_named(
+        &self,
+        stage: &mut StageRules,
+        name: &str,
+        pods: &[PodIndex],
+        peers: &[(Family, Address, Address)],
+        network: u16,
+    ) -> Vec<Named> {
+        let networks = &[network];
+        let mut named = Vec::new();
+        for number in [protocol::TCP, protocol::UDP, protocol::SCTP] {
+            let numbers = match stage.direction() {
+                Direction::Ingress => self.numbers(number, name, Some(pods), None, networks),
+                Direction::Egress => self.numbers(number, name, None, Some(peers), networks),
+            };
+            for (port, addresses) in numbers {
+                let receivers = Some(intern(stage, singles(&addresses)));
+                let ends = match stage.direction() {
+                    Direction::Ingress => (receivers, None),
+                    Direction::Egress => (None, receivers),
+                };
+                let text = format!("{name}={}/{port}", protocol::name(number));
+                named.push((text, ends, number, PortRange::single(port)));
+            }
+        }
+        named
     }
 
     /// All addresses a rule's peers mean.
@@ -196,7 +221,7 @@ impl Compiler<'_> {
     }
 }
 
-fn single(address: &std::net::IpAddr) -> (crate::wire::Family, Address, Address) {
+fn single(address: &std::net::IpAddr) -> (Family, Address, Address) {
     let (family, address) = Address::from_ip(*address);
     (family, address, address)
 }

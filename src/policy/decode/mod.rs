@@ -8,6 +8,7 @@ mod admin_output;
 mod cluster_network;
 mod core;
 mod egress_firewall;
+mod ip_block;
 mod kind;
 mod known;
 mod kube_ovn;

@@ -1,8 +1,6 @@
 //! NetworkPolicy: decoding, defaulting and `ValidateNetworkPolicy`
 //! (`pkg/apis/networking/validation`).
 
-use ipnet::IpNet;
-
 use super::super::Direction;
 use super::super::compatibility::MultiNetworkDialect;
 use super::super::document::{Field, Node, Position, Value};
@@ -12,7 +10,7 @@ use super::super::network_policy::{
 };
 use super::super::selector::LabelSelector;
 use super::meta::Metadata;
-use super::{Path, Reader, Severity, selector, words};
+use super::{Path, Reader, Severity, ip_block, selector, words};
 use crate::wire::protocol;
 
 /// Decodes a policy. When it has errors the result is incomplete.
@@ -368,7 +366,7 @@ fn peer_kinds(reader: &mut Reader, node: &Node, path: &Path, owner: &str) -> Opt
             }
             "ipBlock" if given => {
                 blocks += 1;
-                block = ip_block(reader, &field.node, &child, owner);
+                block = ip_block::decode(reader, &field.node, &child, owner);
             }
             "podSelector" | "namespaceSelector" | "ipBlock" => {}
             _ => {
@@ -396,112 +394,6 @@ fn peer_kinds(reader: &mut Reader, node: &Node, path: &Path, owner: &str) -> Opt
         }
     };
     Some(vec![kind])
-}
-
-fn ip_block(reader: &mut Reader, node: &Node, path: &Path, owner: &str) -> Option<PeerKind> {
-    let fields = reader.mapping(node, path, owner, "v1.IPBlock")?;
-    let owner = "IPBlock";
-    let wrong_types = reader.wrong_types;
-    let mut cidr = ("", node.position);
-    let mut cidr_is_text = true;
-    let mut except = Vec::new();
-    for field in fields {
-        let child = path.field(&field.key);
-        match &*field.key {
-            "cidr" => {
-                let text = reader.string(&field.node, &child, owner, "string");
-                cidr = (text.unwrap_or_default(), field.node.position);
-                cidr_is_text = reader.wrong_types == wrong_types;
-            }
-            "except" => {
-                let items = reader.sequence(&field.node, &child, owner, "[]string");
-                except = exceptions(reader, items, &child);
-            }
-            _ => reader.unknown_field(Severity::Error, field, path, &["cidr", "except"]),
-        }
-    }
-    let (text, position) = cidr;
-    if !cidr_is_text {
-        return None;
-    }
-    if text.is_empty() {
-        reader.required(position, &path.field("cidr"), "");
-        return None;
-    }
-    let cidr = block(reader, position, &path.field("cidr"), text)?;
-    let except_path = path.field("except");
-    for exception in &except {
-        let within = cidr.contains(&exception.block);
-        if !within || cidr.prefix_len() >= exception.block.prefix_len() {
-            let path = except_path.index(exception.index);
-            let detail = "must be a strict subset of `cidr`";
-            reader.invalid_text(exception.node.position, &path, exception.text, detail);
-        }
-    }
-    let except = except.iter().map(|exception| exception.block).collect();
-    Some(PeerKind::IpBlock { cidr, except })
-}
-
-/// One of `except` that is a CIDR.
-struct Exception<'n> {
-    block: IpNet,
-    text: &'n str,
-    node: &'n Node,
-    index: usize,
-}
-
-fn exceptions<'n>(reader: &mut Reader, items: &'n [Node], path: &Path) -> Vec<Exception<'n>> {
-    let mut exceptions = Vec::new();
-    for (index, node) in items.iter().enumerate() {
-        let path = path.index(index);
-        let wrong_types = reader.wrong_types;
-        let text = reader
-            .string(node, &path, "IPBlock", "string")
-            .unwrap_or_default();
-        if reader.wrong_types == wrong_types
-            && let Some(block) = block(reader, node.position, &path, text)
-        {
-            exceptions.push(Exception {
-                block,
-                text,
-                node,
-                index,
-            });
-        }
-    }
-    exceptions
-}
-
-/// A CIDR without its host bits, which are warned of.
-fn block(reader: &mut Reader, position: Position, path: &Path, text: &str) -> Option<IpNet> {
-    match words::cidr(text) {
-        Ok(written) => Some(masked(reader, position, path, text, written)),
-        Err(problem) => {
-            reader.invalid_text(position, path, text, problem);
-            None
-        }
-    }
-}
-
-/// A block without its host bits, which are warned of.
-pub(super) fn masked(
-    reader: &mut Reader,
-    position: Position,
-    path: &Path,
-    text: &str,
-    written: IpNet,
-) -> IpNet {
-    let block = written.trunc();
-    if written.addr() != block.addr() {
-        let single = IpNet::from(written.addr());
-        let message = format!(
-            "CIDR value {} is ambiguous in this context (should be \"{block}\" or \
-             \"{single}\"?); it is read as \"{block}\"",
-            words::quote(text)
-        );
-        reader.warn(id::CIDR_HOST_BITS, position, path, message);
-    }
-    block
 }
 
 fn field_of(direction: Direction) -> &'static str {

@@ -12,7 +12,7 @@ use super::super::tiers::{
 };
 use super::meta::Metadata;
 use super::schema::given;
-use super::{Path, Reader, Severity, nearest, network_policy, selector, tier_ports, words};
+use super::{Path, Reader, Severity, ip_block, nearest, selector, tier_ports, words};
 
 /// Most items of `networks` and of `domainNames`.
 const VALUES_MAX: usize = 25;
@@ -435,9 +435,7 @@ fn networks(reader: &mut Reader, node: &Node, path: &Path) -> Vec<IpNet> {
     texts(reader, node, path, |reader, position, path, text| {
         reader.check_length(position, path, text, NETWORK_CHARACTERS_MAX);
         match words::cidr(text) {
-            Ok(written) => Some(network_policy::masked(
-                reader, position, path, text, written,
-            )),
+            Ok(written) => Some(ip_block::masked(reader, position, path, text, written)),
             Err(_) => {
                 reader.invalid_text(position, path, text, "Invalid CIDR format provided");
                 None

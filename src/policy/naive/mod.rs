@@ -1,7 +1,7 @@
 //! The slow obvious twin of the compiled rules: reads the objects, for one packet at a time.
 //!
 //! Written along the texts of the systems' own documentation, and on purpose sharing nothing with
-//! the compiler but the decoded objects: not the selectors, not the look-ups, not the table of which
+//! the compiler but the decoded objects: not the selectors, not look-ups, not the table of which
 //! step spares which.
 
 mod egress;

@@ -1,4 +1,4 @@
-//! MultiNetworkPolicy: the scenarios of the implementations' tests, the worked verdicts in all three
+//! MultiNetworkPolicy: the scenarios of the implementations' tests, worked verdicts in all three
 //! dialects, and what is refused or warned of.
 
 use super::*;

@@ -368,7 +368,10 @@ fn tier_policy(choices: &mut Choices, number: usize) -> TierPolicy {
             TierKind::Admin => Tier::Admin,
             TierKind::Baseline => Tier::Baseline,
         },
-        priority: choices.below(3) as u16,
+        priority: match kind {
+            TierKind::Baseline => 0,
+            TierKind::Admin | TierKind::Cluster => choices.below(3) as u16,
+        },
         subject: scope(choices),
         ingress: choices.list(3, tier_rule),
         egress: choices.list(3, tier_rule),
@@ -724,9 +727,7 @@ proptest! {
         while choices.bytes.len() > 0 {
             let (family, edges) = &edges[choices.below(2)];
             let mut key = packet(&mut choices, *family, edges);
-            // Where there is no other network, every packet is of the cluster's own.
-            let others = set.inventory.networks().next().is_some();
-            let networks = if others { 4 } else { 1 };
+            let networks = set.inventory.networks().count() + 1;
             key.source_network = choices.below(networks) as u16;
             key.destination_network = match choices.one_in(3) {
                 true => choices.below(networks) as u16,

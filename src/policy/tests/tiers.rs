@@ -25,7 +25,8 @@ fn houses() -> String {
                 "---\n{{apiVersion: v1, kind: Pod, metadata: {{namespace: {house}, name: \
                  {student}-{pod}, labels: {{student: {student}, pod: '{pod}'}}}}, spec: \
                  {{nodeName: hogwarts, containers: [{{ports: [\
-                 {{name: web, containerPort: 80}}, {{name: dns, containerPort: 53, protocol: UDP}}, \
+                 {{name: web, containerPort: 80}}, \
+                 {{name: dns, containerPort: 53, protocol: UDP}}, \
                  {{name: owl, containerPort: 9003, protocol: SCTP}}]}}]}}, status: {{podIPs: [\
                  {{ip: 10.0.{number}.{pod}}}, {{ip: 'fd00::{number}:{pod}'}}]}}}}"
             )
