@@ -156,6 +156,7 @@ fn policy() -> PolicySnapshot {
     PolicySnapshot {
         generation: 1,
         stages: vec![stage],
+        networks: Vec::new(),
     }
 }
 

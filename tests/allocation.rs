@@ -116,6 +116,7 @@ fn snapshot() -> Snapshot {
         policy: Some(Arc::new(PolicySnapshot {
             generation: 1,
             stages: vec![stage],
+            networks: Vec::new(),
         })),
         reevaluate_established: true,
         evaluate_invalid: false,

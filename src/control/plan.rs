@@ -221,6 +221,15 @@ fn management_rules(management: &settings::Management) -> Vec<ManagementRule> {
     rules
 }
 
+/// The secondary network behind each port; `None` for the cluster's own.
+pub fn port_networks(settings: &Settings) -> Vec<Option<String>> {
+    settings
+        .ports
+        .iter()
+        .map(|port| port.network.clone())
+        .collect()
+}
+
 /// Where the manifests are.
 pub fn policy_directory(settings: &Settings) -> &Path {
     &settings.policy.directory

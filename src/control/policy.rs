@@ -13,7 +13,8 @@ use crate::classifier::tree::Limits;
 use crate::dataplane::snapshot::{PolicySnapshot, RuleSlot, Skips, Stage, StageRule};
 use crate::policy::source::{ReadError, read_directory};
 use crate::policy::{
-    self, Compatibility, Direction, Finding, Names, Severity, SourceFile, StageMask,
+    self, Compatibility, Direction, Finding, Names, PRIMARY_NETWORK, PolicySet, Severity,
+    SourceFile, StageMask,
 };
 
 /// Yields the complete set of manifests.
@@ -143,6 +144,7 @@ pub fn activate(
     generation: u32,
     slots: &mut RuleSlots,
     totals: impl Fn(RuleSlot) -> RuleTotals,
+    port_networks: &[Option<String>],
 ) -> Result<PolicySnapshot, SlotsExhausted> {
     let set = prepared.decider.policy();
     let mut stages = Vec::with_capacity(set.stages.len());
@@ -170,7 +172,24 @@ pub fn activate(
             },
         });
     }
-    Ok(PolicySnapshot { generation, stages })
+    Ok(PolicySnapshot {
+        generation,
+        stages,
+        networks: networks(set, port_networks),
+    })
+}
+
+/// The number of the network behind each port. A network the manifests do not know has no pods, and
+/// so no policies: its number is none of theirs.
+fn networks(set: &PolicySet, ports: &[Option<String>]) -> Vec<u16> {
+    let number = |name: &Option<String>| match name {
+        None => PRIMARY_NETWORK,
+        Some(name) => set.inventory.network_number(name).unwrap_or_else(|| {
+            tracing::warn!(network = name, "no pod is on the network of this port");
+            u16::MAX
+        }),
+    };
+    ports.iter().map(number).collect()
 }
 
 /// `egress` or `ingress`.

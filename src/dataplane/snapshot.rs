@@ -134,9 +134,23 @@ pub struct PolicySnapshot {
     pub generation: u32,
     /// Asked in this order; the first denial is final.
     pub stages: Vec<Stage>,
+    /// Number of the network behind each port, as the rules know it; 0, the cluster's own, for ports
+    /// beyond the list.
+    pub networks: Vec<u16>,
 }
 
 impl PolicySnapshot {
+    /// The key that rules are asked about for a packet of this port: its zone is the network behind
+    /// the port, whatever tag keeps its flow apart from others.
+    #[inline]
+    pub fn view(&self, port: PortId, key: &FlowKey) -> FlowKey {
+        let network = self.networks.get(port.0 as usize);
+        FlowKey {
+            zone: network.copied().unwrap_or_default(),
+            ..*key
+        }
+    }
+
     /// What is left to be asked about a flow of an older generation that is kept; `None` where
     /// nothing is.
     pub fn of_kept(&self) -> Option<Decision> {

@@ -186,26 +186,7 @@ fn report_same_names(objects: &Objects, findings: &mut Vec<Finding>) {
     for policy in &objects.policies.tiers {
         check(policy.kind.name(), "", &policy.name, &policy.source);
     }
-    let openshift = &objects.policies.openshift;
-    for policy in &openshift.egress_network_policies {
-        let (namespace, source) = (&policy.namespace, &policy.source);
-        check("EgressNetworkPolicy", namespace, &policy.name, source);
-    }
-    for one in &openshift.net_namespaces {
-        check("NetNamespace", "", &one.name, &one.source);
-    }
-    for one in &openshift.host_subnets {
-        check("HostSubnet", "", &one.name, &one.source);
-    }
-    for one in &openshift.cluster_networks {
-        check("ClusterNetwork", "", &one.name, &one.source);
-    }
-    for one in &objects.policies.egress_firewalls {
-        check("EgressFirewall", &one.namespace, &one.name, &one.source);
-    }
-    for one in &objects.policies.admin_output_rules {
-        check("AdminOutputRules", "", &one.name, &one.source);
-    }
+    each_egress(&objects.policies, &mut check);
     for group in &objects.policies.security_groups {
         check("SecurityGroup", "", &group.name, &group.source);
     }
@@ -222,6 +203,33 @@ fn report_same_names(objects: &Objects, findings: &mut Vec<Finding>) {
     for node in &objects.nodes {
         let source = node.source.iter();
         source.for_each(|source| check("Node", "", &node.name, source));
+    }
+}
+
+/// The objects about what leaves the cluster: kind, namespace, name, and where they are written.
+fn each_egress<'o>(
+    policies: &'o Policies,
+    check: &mut impl FnMut(&'o str, &'o str, &'o str, &'o Source),
+) {
+    let openshift = &policies.openshift;
+    for policy in &openshift.egress_network_policies {
+        let (namespace, source) = (&policy.namespace, &policy.source);
+        check("EgressNetworkPolicy", namespace, &policy.name, source);
+    }
+    for one in &openshift.net_namespaces {
+        check("NetNamespace", "", &one.name, &one.source);
+    }
+    for one in &openshift.host_subnets {
+        check("HostSubnet", "", &one.name, &one.source);
+    }
+    for one in &openshift.cluster_networks {
+        check("ClusterNetwork", "", &one.name, &one.source);
+    }
+    for one in &policies.egress_firewalls {
+        check("EgressFirewall", &one.namespace, &one.name, &one.source);
+    }
+    for one in &policies.admin_output_rules {
+        check("AdminOutputRules", "", &one.name, &one.source);
     }
 }
 

@@ -26,6 +26,9 @@ pub struct Port {
     pub frame_size_bytes: FrameSize,
     /// Descriptors in each of the port's rings; a power of two.
     pub ring_frames: u32,
+    /// The secondary network behind the port, `namespace/name` of its NetworkAttachmentDefinition;
+    /// `None` for the cluster's own.
+    pub network: Option<String>,
     /// VLAN ids accepted; none means untagged frames alone.
     pub vlans: Vec<u16>,
 }
@@ -114,6 +117,21 @@ const INTERFACE: Parsed<String> = Parsed {
     },
 };
 
+/// A NetworkAttachmentDefinition.
+const NETWORK: Parsed<String> = Parsed {
+    allowed: "namespace/name of a NetworkAttachmentDefinition",
+    parse: |text| {
+        let part = |part: &str| {
+            let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
+            !part.is_empty() && part.len() <= 253 && part.chars().all(inner)
+        };
+        let fine = text
+            .split_once('/')
+            .is_some_and(|(one, other)| part(one) && part(other));
+        fine.then(|| text.to_owned()).ok_or_else(String::new)
+    },
+};
+
 impl Port {
     pub(super) fn read_all(root: &mut Section<'_, '_>) -> Vec<Port> {
         let mut sections = root.tables("port");
@@ -168,6 +186,7 @@ impl Port {
                 Some(bytes) => FrameSize::Bytes(bytes),
             },
             ring_frames: section.optional("ring_frames", 4096, PowerOfTwo(64..=65_536)),
+            network: section.maybe("network", NETWORK),
             vlans: section
                 .optional("vlans", Vec::new(), vlans)
                 .into_iter()

@@ -162,7 +162,14 @@ fn snapshot(
     let prepared = prepare(&files, &switches, &plan::classifier_limits(settings))?;
     let mut slots = RuleSlots::new(settings.limits.rules);
     let unused = |_| RuleTotals::default();
-    let policy = activate(&prepared, 1, &mut slots, unused).map_err(PolicyRefused::from)?;
+    let policy = activate(
+        &prepared,
+        1,
+        &mut slots,
+        unused,
+        &plan::port_networks(settings),
+    )
+    .map_err(PolicyRefused::from)?;
 
     let network = network::of(settings)?;
     let mut fixed = plan::fixed_parts(settings);

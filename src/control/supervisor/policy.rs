@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::Supervisor;
 use crate::control::admin::ReloadOutcome;
+use crate::control::plan;
 use crate::control::policy::{Prepared, activate};
 use crate::control::reload::{Attempt, ReloadCause};
 use crate::control::report;
@@ -92,11 +93,12 @@ impl Supervisor {
     fn put_in_force(&mut self, prepared: Prepared) -> Result<(), SlotsExhausted> {
         let generation = self.policy.generation + 1;
         let workers = self.workers.as_ref();
-        let snapshot = activate(&prepared, generation, &mut self.slots, |slot| {
-            workers
-                .map(|workers| workers.report.rule(slot))
-                .unwrap_or_default()
-        })?;
+        let totals = |slot| {
+            let report = workers.map(|workers| workers.report.rule(slot));
+            report.unwrap_or_default()
+        };
+        let networks = plan::port_networks(&self.settings);
+        let snapshot = activate(&prepared, generation, &mut self.slots, totals, &networks)?;
         self.publisher.set_policy(Arc::new(snapshot));
         self.policy.generation = generation;
         self.policy.loads += 1;

@@ -27,7 +27,7 @@ impl<F: FrameBuffer> Pipeline<F> {
                 _ => continue,
             };
             scratch.packets.push(position);
-            scratch.keys.push(key);
+            scratch.keys.push(policy.view(packet.port, &key));
             let kept = match packet.next {
                 Next::Again(..) if !snapshot.reevaluate_established => policy.of_kept(),
                 _ => None,
@@ -65,7 +65,9 @@ impl<F: FrameBuffer> Pipeline<F> {
                     self.admit_again(policy, packet, decision, kept, (flow, direction));
                 }
                 _ => {
-                    let key = self.scratch.keys[i];
+                    let Some(key) = packet.trace.key else {
+                        continue;
+                    };
                     self.admit_new(now_us, snapshot, policy, packet, decision, &key);
                 }
             }
@@ -180,7 +182,7 @@ impl<F: FrameBuffer> Pipeline<F> {
         if !in_grace || key.protocol != protocol::TCP || view.tcp_flags.contains(TcpFlags::SYN) {
             return None;
         }
-        let opposite = policy.decide(&key.reversed()?);
+        let opposite = policy.decide(&policy.view(packet.port, &key.reversed()?));
         opposite.allowed.then_some(opposite)
     }
 

@@ -150,6 +150,7 @@ fn policy(generation: u32, denied_ports: &[u16]) -> Arc<PolicySnapshot> {
             skips: Skips::default(),
             classifier: Arc::new(Linear::new(&rules)),
         }],
+        networks: Vec::new(),
     })
 }
 
@@ -370,6 +371,33 @@ fn replies_pass_by_state_and_strangers_are_asked() {
     let outcome = bench.one(INSIDE, Out.udp(53, b"").1);
     let passed = (Verdict::Forward(OUTSIDE), PacketState::Established);
     assert_eq!((outcome.verdict, outcome.state), passed, "now a reply");
+}
+
+#[test]
+fn rules_are_about_the_network_behind_the_port_and_not_about_the_tag() {
+    let mut bench = Bench::new();
+    let mut about_other = policy(2, &[80]);
+    let inner = Arc::get_mut(&mut about_other).unwrap();
+    let mut rules = RuleSet::new();
+    rules.push(Rule {
+        id: RuleId(1),
+        priority: 0,
+        source: AddressMatch::Any,
+        destination: AddressMatch::Any,
+        protocol: ProtocolMatch::Any,
+        source_ports: PortRange::ANY,
+        destination_ports: PortRange::ANY,
+        zone: Some(3),
+        verdict: RuleVerdict::Deny,
+        origin: OriginId(0),
+    });
+    inner.stages[0].classifier = Arc::new(Linear::new(&rules));
+    inner.networks = vec![3, 0];
+    bench.snapshot.policy = Some(about_other);
+    let outcome = bench.one(INSIDE, Out.tcp_to(80, SYN).1);
+    assert_eq!(outcome.verdict, Verdict::Drop(DropReason::Policy));
+    let outcome = bench.one(OUTSIDE, Back.tcp_to(80, SYN).1);
+    assert_eq!(outcome.verdict, Verdict::Forward(INSIDE), "another network");
 }
 
 #[test]

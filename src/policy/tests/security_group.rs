@@ -553,26 +553,26 @@ fn virtual_addresses_are_members_where_port_security_vouches_for_them() {
 
 #[test]
 fn a_secondary_interface_has_groups_of_its_own() {
-    let pod = |name: &str, last: u8, annotations: &str| {
+    let pod = |name: &str, last: u8, other: u8, annotations: &str| {
         let status =
-            format!(r#"[{{"name": "a/nad", "interface": "net1", "ips": ["10.16.0.{last}"]}}]"#);
+            format!(r#"[{{"name": "a/nad", "interface": "net1", "ips": ["10.16.0.{other}"]}}]"#);
         format!(
             "---\n{{apiVersion: v1, kind: Pod, metadata: {{namespace: a, name: {name}, \
              annotations: {{k8s.v1.cni.cncf.io/network-status: '{status}', {annotations}}}}}, \
              status: {{podIPs: [{{ip: 10.16.0.{last}}}]}}}}\n"
         )
     };
-    let text = pod("p", 15, "nad.a.ovn.kubernetes.io/security_groups: g")
-        + &pod("q", 16, "ovn.kubernetes.io/security_groups: g")
+    let text = pod("p", 15, 16, "nad.a.ovn.kubernetes.io/security_groups: g")
+        + &pod("q", 16, 15, "ovn.kubernetes.io/security_groups: g")
         + &group("g", "{}");
     let set = policy(&text);
     let network = set.inventory.network_number("a/nad").unwrap();
-    // The numbers are the same on both networks; whose groups are asked is not.
+    // The same addresses are on both networks; whose groups are asked is not the same.
     for (to, on, allowed) in [
-        ("a/p", PRIMARY_NETWORK, true),
-        ("a/p", network, false),
-        ("a/q", PRIMARY_NETWORK, false),
-        ("a/q", network, true),
+        ("10.16.0.15", PRIMARY_NETWORK, true),
+        ("10.16.0.16", network, false),
+        ("10.16.0.16", PRIMARY_NETWORK, false),
+        ("10.16.0.15", network, true),
     ] {
         let mut packet = PolicyKey::from(key(&set, "10.16.0.99", to, "tcp/80", Family::V4));
         packet.source_network = on;
