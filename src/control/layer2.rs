@@ -98,6 +98,14 @@ fn port_of<'p>(
     let of_pod = |index: PodIndex| policy.ports.of_pod(index).next();
     match endpoint {
         Endpoint::Pod { namespace, name } => of_pod(inventory.pod_index(namespace, name)?),
+        Endpoint::Attachment {
+            namespace,
+            name,
+            interface,
+        } => {
+            let mut ports = policy.ports.of_pod(inventory.pod_index(namespace, name)?);
+            ports.find(|port| port.interface == *interface)
+        }
         Endpoint::Service { .. } => {
             let translation = packet?.translation.as_ref()?;
             let (namespace, name) = translation.backend.split_once('/')?;

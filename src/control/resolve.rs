@@ -670,7 +670,7 @@ mod tests {
         let loaded = load(&[file], &Compatibility::default(), &Names::default());
         let set = loaded.policy.unwrap();
         let asked = |from, to| {
-            let packet = packet(&set.inventory, &probe(from, to, "tcp"));
+            let packet = packet(&set, &probe(from, to, "tcp"));
             let packet = packet.map(|packet| packet.unwrap().packet);
             packet
                 .map(|packet| {

@@ -54,6 +54,8 @@ pub struct Port {
     pub provider: String,
     /// Number of its network.
     pub network: u16,
+    /// Its interface in the pod; empty on the pod's own network, and where nothing tells.
+    pub interface: String,
     /// `P.kubernetes.io/mac_address`, else that of its network status.
     pub mac: Option<MacAddress>,
     /// Its own addresses.
@@ -81,33 +83,37 @@ pub struct Ports {
 struct Attachment<'p> {
     provider: String,
     network: u16,
+    interface: &'p str,
+    /// As the network status gives it.
     mac: Option<MacAddress>,
     addresses: &'p [IpAddr],
 }
 
-/// The attachments of a pod: to its own network, and to those of its network status.
+/// The attachments of a pod: of its own network, then of the secondary ones.
 fn attachments<'p>(inventory: &Inventory, pod: &'p Pod) -> Vec<Attachment<'p>> {
-    let said_of = |provider: &str| {
-        let said = pod.annotations.get(&annotation(provider, "mac_address"));
-        said.and_then(|text| text.trim().parse().ok())
-    };
-    let own = Attachment {
+    let mut attachments = vec![Attachment {
         provider: PRIMARY_PROVIDER.to_owned(),
         network: PRIMARY_NETWORK,
-        mac: said_of(PRIMARY_PROVIDER).or_else(|| default_network_mac(&pod.annotations)),
+        interface: "",
+        mac: default_network_mac(&pod.annotations),
         addresses: &pod.addresses,
-    };
-    let secondary = pod.attachments.iter().filter_map(|attachment| {
-        let (namespace, name) = attachment.network.split_once('/')?;
-        let provider = format!("{name}.{namespace}.{PRIMARY_PROVIDER}");
-        Some(Attachment {
-            network: inventory.network_number(&attachment.network)?,
-            mac: said_of(&provider).or_else(|| attachment.mac.parse().ok()),
-            addresses: &attachment.addresses,
-            provider,
-        })
-    });
-    [own].into_iter().chain(secondary).collect()
+    }];
+    for attached in &pod.attachments {
+        let name = attached.network.split_once('/');
+        let (namespace, name) = name.unwrap_or((&pod.namespace, &attached.network));
+        attachments.extend(
+            inventory
+                .network_number(&attached.network)
+                .map(|network| Attachment {
+                    provider: format!("{name}.{namespace}.{PRIMARY_PROVIDER}"),
+                    network,
+                    interface: &attached.interface,
+                    mac: attached.mac.parse().ok(),
+                    addresses: &attached.addresses,
+                }),
+        );
+    }
+    attachments
 }
 
 /// `ovn.kubernetes.io/security_groups`.
@@ -198,6 +204,7 @@ fn port(
     let Attachment {
         provider,
         network,
+        interface,
         mac,
         addresses,
     } = attachment;
@@ -221,7 +228,10 @@ fn port(
     Port {
         pod: pod_index,
         network,
-        mac,
+        interface: interface.to_owned(),
+        mac: said("mac_address")
+            .and_then(|text| text.trim().parse().ok())
+            .or(mac),
         addresses: addresses.to_vec(),
         virtual_addresses,
         port_security: port_security(inventory, pod, &provider).is_some_and(|said| said == "true"),

@@ -8,7 +8,7 @@ use crate::control::decide::{Decider, Opinion};
 use crate::policy::security_group::{
     ALL_PORTS, GroupPolicy, GroupProtocol, GroupRule, Remote, ports_text, rules_field,
 };
-use crate::policy::{Direction, PRIMARY_NETWORK, PolicySet, Port, SecurityGroup, StageKind};
+use crate::policy::{Direction, PolicySet, Port, SecurityGroup, StageKind};
 use crate::wire::{Address, Family, FlowKey, protocol};
 
 /// Is it a step of security groups?
@@ -44,7 +44,8 @@ fn ports<'p>(
         Direction::Ingress => key.destination,
         Direction::Egress => key.source,
     };
-    policy.ports.by_address(PRIMARY_NETWORK, key.family, own)
+    // The key is the step's view: its zone is the network of this end.
+    policy.ports.by_address(key.zone, key.family, own)
 }
 
 fn groups<'p>(policy: &'p PolicySet, key: &FlowKey, opinion: &Opinion) -> Vec<&'p SecurityGroup> {
@@ -299,7 +300,7 @@ impl Denial<'_> {
         let remote = match &rule.remote {
             Remote::Address(net) => net.contains(&ip(peer)),
             Remote::Group { name, .. } => {
-                let mut known = policy.ports.by_address(PRIMARY_NETWORK, key.family, peer);
+                let mut known = policy.ports.by_address(key.zone, key.family, peer);
                 known.any(|port| {
                     let mut addresses = port.addresses_as_member();
                     port.groups.contains(name) && addresses.any(|address| address == ip(peer))

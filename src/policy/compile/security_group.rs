@@ -157,11 +157,6 @@ fn known_as(members: &[&Port], network: u16) -> Ranges {
     addresses.map(single).collect()
 }
 
-/// A key of the pod's own network may carry the number of its VLAN.
-fn zone(network: u16) -> Option<u16> {
-    (network != PRIMARY_NETWORK).then_some(network)
-}
-
 fn everyone(family: Family) -> Ranges {
     vec![(family, Address::ZERO, family.last_address())]
 }
@@ -172,6 +167,13 @@ fn of_family(ranges: &Ranges, family: Family) -> Ranges {
 }
 
 impl<'c> Compiler<'c> {
+    fn zone_of(&self, network: u16) -> Option<u16> {
+        match network {
+            PRIMARY_NETWORK => self.primary_zone(),
+            secondary => Some(secondary),
+        }
+    }
+
     /// What one group says of its members.
     fn group(
         &mut self,
@@ -209,7 +211,7 @@ impl<'c> Compiler<'c> {
                 drafts.push(Draft {
                     id: rule_id(&parts, network),
                     priority: (rule.priority - 1) * 3 + rule.policy as u32,
-                    zone: zone(network),
+                    zone: self.zone_of(network),
                     origin,
                     ..rule_draft(rule, subject, peer)
                 });
@@ -228,7 +230,7 @@ impl<'c> Compiler<'c> {
                 drafts.push(Draft {
                     id: rule_id(&parts, network),
                     priority: priority::SAME_GROUP,
-                    zone: zone(network),
+                    zone: self.zone_of(network),
                     origin,
                     ..Draft::any(subject, peer, RuleVerdict::Allow)
                 });
@@ -243,9 +245,10 @@ impl<'c> Compiler<'c> {
         if !bound.is_empty() {
             let base = self.implicit("SecurityGroup/*#base".to_owned());
             for (&network, own) in &bound {
+                let zone = self.zone_of(network);
                 for one in &BASE {
                     let id = rule_id(&["*", direction, "base", one.name], network);
-                    let draft = base_draft(stage, one, own, network, base);
+                    let draft = base_draft(stage, one, own, zone, base);
                     drafts.push(Draft { id, ..draft });
                 }
             }
@@ -263,7 +266,7 @@ impl<'c> Compiler<'c> {
                 drafts.push(Draft {
                     id: rule_id(&["*", direction, label], network),
                     priority: priority::DENY_ALL,
-                    zone: zone(network),
+                    zone: self.zone_of(network),
                     origin,
                     ..Draft::any(subject, AddressMatch::Any, RuleVerdict::Deny)
                 });
@@ -276,7 +279,7 @@ fn base_draft(
     stage: &mut StageRules,
     base: &Base,
     own: &Ranges,
-    network: u16,
+    zone: Option<u16>,
     origin: OriginId,
 ) -> Draft {
     let own = match base.family {
@@ -299,7 +302,7 @@ fn base_draft(
     };
     Draft {
         priority: priority::BASE,
-        zone: zone(network),
+        zone,
         protocol: ProtocolMatch::Number(base.protocol),
         source_ports,
         ports,

@@ -25,15 +25,19 @@ pub fn opinion(set: &PolicySet, packet: &PolicyKey, direction: Direction) -> Opt
         key.source.to_ip(key.family),
         key.destination.to_ip(key.family),
     );
-    let (own, peer) = match direction {
-        Direction::Egress => (source, destination),
-        Direction::Ingress => (destination, source),
+    let (own, peer, network) = match direction {
+        Direction::Egress => (source, destination, packet.source_network),
+        Direction::Ingress => (destination, source, packet.destination_network),
     };
     // An address several pods may have is bound to the groups of all of them.
     let mut groups: Vec<&SecurityGroup> = Vec::new();
     let mut bound_to_nothing_known = false;
-    for pod in pods(set).filter(|pod| every_address(set, pod).contains(&own)) {
-        let names = names(pod);
+    let ports = ports(set, network);
+    for port in ports
+        .iter()
+        .filter(|port| port.every_address(set).contains(&own))
+    {
+        let names = port.list("security_groups");
         let known = set.policies.security_groups.iter();
         let known: Vec<_> = known.filter(|group| names.contains(&group.name)).collect();
         bound_to_nothing_known |= known.is_empty() && !names.is_empty();
@@ -49,6 +53,7 @@ pub fn opinion(set: &PolicySet, packet: &PolicyKey, direction: Direction) -> Opt
         direction,
         own,
         peer,
+        ports: &ports,
     };
     Some(match packet.tier(&groups, 0) {
         GroupPolicy::Allow => RuleVerdict::Allow,
@@ -66,6 +71,8 @@ struct Packet<'p> {
     direction: Direction,
     own: IpAddr,
     peer: IpAddr,
+    /// Every port on the network of the end that is asked for.
+    ports: &'p [Port<'p>],
 }
 
 impl Packet<'_> {
@@ -134,61 +141,101 @@ impl Packet<'_> {
         let mut groups = self.set.policies.security_groups.iter();
         let exists = groups.any(|existing| existing.name == *group);
         exists
-            && pods(self.set).any(|pod| {
-                let secured = is_secured(self.set, pod);
-                let known = match secured {
-                    true => every_address(self.set, pod).contains(&address),
-                    false => pod.addresses.contains(&address),
+            && self.ports.iter().any(|port| {
+                let known = match port.is_secured(self.set) {
+                    true => port.every_address(self.set).contains(&address),
+                    false => port.addresses.contains(&address),
                 };
-                known && names(pod).contains(group)
+                known && port.list("security_groups").contains(group)
             })
     }
 }
 
-/// Pods on the host's network and finished ones have no port.
-fn pods(set: &PolicySet) -> impl Iterator<Item = &Pod> {
-    let pods = set.inventory.pods().iter();
-    pods.filter(|pod| !pod.host_network && !pod.terminated)
+/// One interface of a pod, and whose annotations speak of it.
+struct Port<'p> {
+    pod: &'p Pod,
+    provider: String,
+    addresses: &'p [IpAddr],
 }
 
-fn names(pod: &Pod) -> Vec<String> {
-    let text = pod.annotations.get("ovn.kubernetes.io/security_groups");
-    let names = text.map_or("", String::as_str).split(',');
-    let stripped = names.map(|name| name.split_whitespace().collect::<String>());
-    stripped.filter(|name| !name.is_empty()).collect()
-}
-
-fn is_secured(set: &PolicySet, pod: &Pod) -> bool {
-    let key = "ovn.kubernetes.io/port_security";
-    let mut namespaces = set.inventory.namespaces();
-    let namespace = namespaces.find(|namespace| namespace.name == pod.namespace);
-    let of_namespace = namespace.and_then(|namespace| namespace.annotations.get(key));
-    pod.annotations
-        .get(key)
-        .or(of_namespace)
-        .map(String::as_str)
-        == Some("true")
-}
-
-/// Its own addresses and those it may have beside them.
-fn every_address(set: &PolicySet, pod: &Pod) -> Vec<IpAddr> {
-    let list = |name: &str| {
-        let text = pod.annotations.get(name).map_or("", String::as_str);
-        let items = text.split(',');
-        items
-            .map(|item| item.split_whitespace().collect::<String>())
-            .collect::<Vec<_>>()
-    };
-    let mut addresses = pod.addresses.clone();
-    let given = list("ovn.kubernetes.io/port_vips");
-    addresses.extend(given.iter().filter_map(|text| text.parse::<IpAddr>().ok()));
-    let named = list("ovn.kubernetes.io/aaps");
-    let subnet = pod.annotations.get("ovn.kubernetes.io/logical_switch");
-    for vip in &set.vips {
-        let of_subnet = subnet.is_none_or(|subnet| vip.subnet == *subnet);
-        if named.contains(&vip.name) && vip.namespace == pod.namespace && of_subnet {
-            addresses.extend(&vip.addresses);
+/// The ports on a network. Pods on the host's network and finished ones have none.
+fn ports(set: &PolicySet, network: u16) -> Vec<Port<'_>> {
+    let mut networks = set.inventory.networks();
+    let secondary = networks.find(|(number, _)| *number == network);
+    let secondary = secondary.map(|(_, found)| match found.namespace.is_empty() {
+        true => found.name.clone(),
+        false => format!("{}/{}", found.namespace, found.name),
+    });
+    let mut ports = Vec::new();
+    for pod in set.inventory.pods() {
+        if pod.host_network || pod.terminated {
+            continue;
+        }
+        if network == 0 {
+            ports.push(Port {
+                pod,
+                provider: "ovn".to_owned(),
+                addresses: &pod.addresses,
+            });
+        }
+        for attachment in &pod.attachments {
+            let name = &attachment.network;
+            if secondary.as_ref() != Some(name) {
+                continue;
+            }
+            let (namespace, own) = match name.find('/') {
+                Some(at) => (&name[..at], &name[at + 1..]),
+                None => (pod.namespace.as_str(), name.as_str()),
+            };
+            ports.push(Port {
+                pod,
+                provider: format!("{own}.{namespace}.ovn"),
+                addresses: &attachment.addresses,
+            });
         }
     }
-    addresses
+    ports
+}
+
+impl Port<'_> {
+    fn said(&self, name: &str) -> Option<&String> {
+        let key = format!("{}.kubernetes.io/{name}", self.provider);
+        self.pod.annotations.get(&key)
+    }
+
+    fn list(&self, name: &str) -> Vec<String> {
+        split(self.said(name))
+    }
+
+    fn is_secured(&self, set: &PolicySet) -> bool {
+        let key = format!("{}.kubernetes.io/port_security", self.provider);
+        let mut namespaces = set.inventory.namespaces();
+        let namespace = namespaces.find(|namespace| namespace.name == self.pod.namespace);
+        let of_namespace = namespace.and_then(|namespace| namespace.annotations.get(&key));
+        let said = self.said("port_security").or(of_namespace);
+        said.map(String::as_str) == Some("true")
+    }
+
+    /// Its own addresses and those it may have beside them.
+    fn every_address(&self, set: &PolicySet) -> Vec<IpAddr> {
+        let mut addresses = self.addresses.to_vec();
+        let given = self.list("port_vips");
+        addresses.extend(given.iter().filter_map(|text| text.parse::<IpAddr>().ok()));
+        let named = split(self.pod.annotations.get("ovn.kubernetes.io/aaps"));
+        let subnet = self.said("logical_switch");
+        for vip in &set.vips {
+            let of_subnet = subnet.is_none_or(|subnet| vip.subnet == *subnet);
+            if named.contains(&vip.name) && vip.namespace == self.pod.namespace && of_subnet {
+                addresses.extend(&vip.addresses);
+            }
+        }
+        addresses
+    }
+}
+
+/// The items of a comma-separated list, without any blanks.
+fn split(text: Option<&String>) -> Vec<String> {
+    let items = text.map_or("", String::as_str).split(',');
+    let stripped = items.map(|item| item.split_whitespace().collect::<String>());
+    stripped.filter(|item| !item.is_empty()).collect()
 }

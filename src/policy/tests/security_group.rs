@@ -552,6 +552,38 @@ fn virtual_addresses_are_members_where_port_security_vouches_for_them() {
 }
 
 #[test]
+fn a_secondary_interface_has_groups_of_its_own() {
+    let pod = |name: &str, last: u8, other: u8, annotations: &str| {
+        let status =
+            format!(r#"[{{"name": "a/nad", "interface": "net1", "ips": ["10.16.0.{other}"]}}]"#);
+        format!(
+            "---\n{{apiVersion: v1, kind: Pod, metadata: {{namespace: a, name: {name}, \
+             annotations: {{k8s.v1.cni.cncf.io/network-status: '{status}', {annotations}}}}}, \
+             status: {{podIPs: [{{ip: 10.16.0.{last}}}]}}}}\n"
+        )
+    };
+    let text = pod("p", 15, 16, "nad.a.ovn.kubernetes.io/security_groups: g")
+        + &pod("q", 16, 15, "ovn.kubernetes.io/security_groups: g")
+        + &group("g", "{}");
+    let set = policy(&text);
+    let network = set.inventory.network_number("a/nad").unwrap();
+    // The same addresses are on both networks; whose groups are asked is not the same.
+    for (to, on, allowed) in [
+        ("10.16.0.15", PRIMARY_NETWORK, true),
+        ("10.16.0.16", network, false),
+        ("10.16.0.16", PRIMARY_NETWORK, false),
+        ("10.16.0.15", network, true),
+    ] {
+        let mut packet = PolicyKey::from(key(&set, "10.16.0.99", to, "tcp/80", Family::V4));
+        packet.source_network = on;
+        packet.destination_network = on;
+        assert_eq!(set.evaluate(packet).allow, allowed, "{to} {on}");
+        let naive = naive::evaluate(&set, packet).verdict;
+        assert_eq!(naive == RuleVerdict::Allow, allowed, "{to} {on}");
+    }
+}
+
+#[test]
 fn egress_sees_the_service_and_not_its_backend() {
     let out = rule(
         "allow",

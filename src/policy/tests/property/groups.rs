@@ -34,8 +34,17 @@ pub(super) fn add(choices: &mut Choices, objects: &mut Objects) {
             ("logical_switch", choices.pick(&["", "s"]).to_owned()),
         ] {
             if !value.is_empty() {
-                pod.annotations
-                    .insert(format!("ovn.kubernetes.io/{name}"), value);
+                // A third of what is said is said of a secondary network.
+                let provider = match pod.attachments.first().filter(|_| choices.one_in(3)) {
+                    Some(attachment) => {
+                        let name = attachment.network.split_once('/');
+                        let (namespace, name) = name.unwrap();
+                        format!("{name}.{namespace}.ovn")
+                    }
+                    None => "ovn".to_owned(),
+                };
+                let name = format!("{provider}.kubernetes.io/{name}");
+                pod.annotations.insert(name, value);
             }
         }
     }
