@@ -6,8 +6,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Exit, OutputFormat};
-use crate::classifier::tree::Limits;
 use crate::control::compatibility::compatibility;
+use crate::control::decide::Limits;
 use crate::control::difference::{Change, differences};
 use crate::control::policy::prepare;
 use crate::control::replay::{CaptureInput, CompareRequest, compare};

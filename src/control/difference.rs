@@ -1,8 +1,8 @@
 //! Two sets of manifests: what passes with the one and not with the other.
 //!
-//! Not by sampling: addresses and ports are divided into classes that no compiled step of either set
-//! tells apart, and one packet of each combination of classes that a changed rule is about is decided
-//! by both. What no changed rule matches cannot fare differently.
+//! Not by sampling: addresses and ports are divided into classes that no compiled step of either
+//! set tells apart, and one packet of each combination of classes that a changed rule is about is
+//! decided by both. What no changed rule matches cannot fare differently.
 
 mod classes;
 mod partition;

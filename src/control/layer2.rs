@@ -7,9 +7,9 @@ use super::resolve::{self, Packet};
 use crate::policy::inventory::PodIndex;
 use crate::policy::kube_ovn::annotation;
 use crate::policy::port_security::{
-    Frame, Icmpv6, Payload, Refusal, from_port, is_neighbour_discovery, to_port,
+    Entry, Frame, Icmpv6, Payload, Refusal, from_port, is_neighbour_discovery, to_port,
 };
-use crate::policy::{Direction, Place, PolicySet, Port};
+use crate::policy::{Direction, PRIMARY_NETWORK, Place, PolicySet, Port};
 use crate::wire::{Address, Family, MacAddress, protocol};
 
 /// Short name of the family in reports and in `deny_stage`.
@@ -69,7 +69,8 @@ pub fn checks(
         Direction::Ingress,
     );
     let entry = |port: Option<&Port>| port.and_then(Port::entry);
-    let leaves = from_port(entry(sender).as_ref(), &sent);
+    let held = entry(sender).or_else(|| anti_spoofing(policy, sender?));
+    let leaves = from_port(held.as_ref(), &sent);
     let reaches = to_port(entry(receiver).as_ref(), &got);
     [
         (Direction::Egress, sender, &probe.from, leaves),
@@ -86,6 +87,13 @@ pub fn checks(
         refusal: result.err(),
     })
     .collect()
+}
+
+/// openshift-sdn holds every pod to its own addresses, whatever any policy says.
+fn anti_spoofing(policy: &PolicySet, port: &Port) -> Option<Entry> {
+    let network = policy.policies.openshift.cluster_network()?;
+    let openshift_sdn = network.plugin().is_some() && port.network == PRIMARY_NETWORK;
+    openshift_sdn.then(|| port.own_addresses()).flatten()
 }
 
 /// The port of an end, where it is a pod's; behind a Service that of its backend.

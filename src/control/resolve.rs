@@ -4,10 +4,10 @@ mod ends;
 
 use std::net::IpAddr;
 
-use self::ends::{named_attachment, named_pod, networks, some_of};
+use self::ends::{named_attachment, named_pod, networks, receiver, sender, some_of};
 use super::probe::{Endpoint, Probe, ProbeProtocol, SOURCE_PORT_DEFAULT};
 use crate::policy::inventory::{Service, ServicePort, TargetPort};
-use crate::policy::{Inventory, Pod, PolicyKey, PolicySet, Sender};
+use crate::policy::{Inventory, Pod, PolicyKey, PolicySet};
 use crate::wire::{Address, Family, FlowKey, protocol};
 
 /// A probe with addresses.
@@ -316,17 +316,16 @@ pub fn packet(policy: &PolicySet, probe: &Probe) -> Result<Option<Packet>, Resol
     if let Some(address) = translation.as_ref().and_then(|found| found.cluster_address) {
         original.destination = Address::from_ip(address).1;
     }
-    let packet = PolicyKey {
-        original,
-        source_network,
-        destination_network,
-        hop_limit: probe.hop_limit,
-        receiver: receiver(inventory, probe, destination),
-        sender: sender(policy, probe, source),
-        ..PolicyKey::from(key)
-    };
     Ok(Some(Packet {
-        packet,
+        packet: PolicyKey {
+            key,
+            original,
+            source_network,
+            destination_network,
+            hop_limit: probe.hop_limit,
+            receiver: receiver(inventory, probe, destination),
+            sender: sender(policy, probe, source),
+        },
         translation,
     }))
 }
@@ -339,42 +338,6 @@ fn protocol_number(protocol: ProbeProtocol, family: Family) -> Option<u8> {
         (ProbeProtocol::Number(number), _) => Some(number),
         (ProbeProtocol::Arp, _) => None,
     }
-}
-
-/// Who sends a packet whose source address is not the first of the pod it comes from.
-fn sender(policy: &PolicySet, probe: &Probe, source: IpAddr) -> Option<Sender> {
-    let Endpoint::Pod { namespace, name } = &probe.from else {
-        return None;
-    };
-    let inventory = &policy.inventory;
-    let own = addresses(inventory, &probe.from).ok()?;
-    let pod = inventory.pod_index(namespace, name)?;
-    if !inventory.pod_at(pod).is_subject() {
-        return None;
-    }
-    if own.contains(&source) {
-        return None;
-    }
-    let family = Family::of(source);
-    let known_by = own.iter().find(|one| Family::of(**one) == family)?;
-    Some(Sender {
-        address: Address::from_ip(*known_by).1,
-        owns_source: policy
-            .ports
-            .of_pod(pod)
-            .any(|port| port.virtual_addresses.contains(&source)),
-    })
-}
-
-/// The address of the pod a multicast packet would be delivered to.
-fn receiver(inventory: &Inventory, probe: &Probe, destination: IpAddr) -> Option<Address> {
-    if !destination.is_multicast() || !matches!(probe.to, Endpoint::Pod { .. }) {
-        return None;
-    }
-    let addresses = addresses(inventory, &probe.to).ok()?;
-    let family = Family::of(destination);
-    let mut of_family = addresses.iter().filter(|one| Family::of(**one) == family);
-    of_family.next().map(|&address| Address::from_ip(address).1)
 }
 
 /// The addresses of an end, or the one given instead; the end must exist all the same.

@@ -134,8 +134,8 @@ pub struct PolicySnapshot {
     pub generation: u32,
     /// Asked in this order; the first denial is final.
     pub stages: Vec<Stage>,
-    /// Number of the network behind each port, as the rules know it; 0, the cluster's own, for ports
-    /// beyond the list.
+    /// Number of the network behind each port, as the rules know it; 0, the cluster's own, for
+    /// ports beyond the list.
     pub networks: Vec<u16>,
 }
 

@@ -26,8 +26,8 @@ pub struct PolicyKey {
     pub hop_limit: Option<u8>,
     /// Of a packet to a multicast group, the address of the pod it would be delivered to.
     pub receiver: Option<Address>,
-    /// Who sends it, where it does not say so itself: policies hold at the attachment a packet comes
-    /// from, whatever its source address.
+    /// Who sends it, where it does not say so itself: policies hold at the attachment a packet
+    /// comes from, whatever its source address.
     pub sender: Option<Sender>,
 }
 

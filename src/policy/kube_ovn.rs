@@ -272,6 +272,13 @@ impl Port {
         self.addresses.iter().chain(of_vips).copied()
     }
 
+    /// What its frames are held against where a network lets nobody send under another's address
+    /// (openshift-sdn), port security or not.
+    pub fn own_addresses(&self) -> Option<Entry> {
+        let known = !self.addresses.is_empty();
+        known.then(|| Entry::new(None, self.every_address().map(IpAddr::into)))
+    }
+
     /// What its frames are held against; `None` without port security, and where no address is
     /// known that could be held against anything.
     pub fn entry(&self) -> Option<Entry> {

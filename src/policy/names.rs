@@ -18,15 +18,17 @@ use super::compatibility::EgressGeneration;
 pub enum NameUser {
     /// EgressNetworkPolicy of OpenShift.
     EgressNetworkPolicy,
-    /// EgressFirewall and the administrator's tiers, as in OVN-Kubernetes.
+    /// EgressFirewall of OVN-Kubernetes.
     EgressFirewall,
+    /// The administrator's tiers: what an answer said holds until its time is over (npep-133).
+    Tiers,
 }
 
 /// Addresses by name, for each system that asks for names. A name without an entry is one that
 /// was never resolved.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Names {
-    tables: [BTreeMap<String, BTreeSet<IpAddr>>; 2],
+    tables: [BTreeMap<String, BTreeSet<IpAddr>>; 3],
 }
 
 /// One answer to a question for the addresses of a name.
@@ -77,10 +79,14 @@ impl Names {
         let users = [
             (NameUser::EgressNetworkPolicy, Some(generation)),
             (NameUser::EgressFirewall, None),
+            (NameUser::Tiers, None),
         ];
         for name in resolver.names() {
             for (user, generation) in users {
-                if let Some(addresses) = poll(resolver, &name, generation, at_s) {
+                let Some((addresses, until_s)) = poll(resolver, &name, generation, at_s) else {
+                    continue;
+                };
+                if user != NameUser::Tiers || at_s < until_s {
                     names.insert(user, &name, addresses);
                 }
             }
@@ -168,13 +174,14 @@ impl Resolver for StaticTable {
 }
 
 /// Asks for a name from second 0 on as a system does, and gives what it holds at `at_s`: of
-/// EgressNetworkPolicy by its generation, of EgressFirewall where there is none.
+/// EgressNetworkPolicy by its generation, of EgressFirewall where there is none. With the second at
+/// which the time of the last answer is over.
 fn poll(
     resolver: &impl Resolver,
     name: &str,
     generation: Option<EgressGeneration>,
     at_s: u32,
-) -> Option<BTreeSet<IpAddr>> {
+) -> Option<(BTreeSet<IpAddr>, u32)> {
     let mut held = None;
     let mut wait_s = match generation {
         Some(EgressGeneration::Three) => THIRTY_MINUTES_S,
@@ -190,8 +197,8 @@ fn poll(
         });
         match answer {
             Some((addresses, ttl_s)) => {
-                held = Some(addresses);
                 wait_s = until_next(ttl_s, generation);
+                held = Some((addresses, now_s.saturating_add(wait_s)));
                 failures = 0;
             }
             // The addresses stay, and the next question waits as long as the last.

@@ -117,18 +117,19 @@ const INTERFACE: Parsed<String> = Parsed {
     },
 };
 
-/// A NetworkAttachmentDefinition.
-const NETWORK: Parsed<String> = Parsed {
-    allowed: "namespace/name of a NetworkAttachmentDefinition",
+/// A NetworkAttachmentDefinition, or none.
+const NETWORK: Parsed<Option<String>> = Parsed {
+    allowed: "namespace/name of a NetworkAttachmentDefinition, or \"\"",
     parse: |text| {
         let part = |part: &str| {
             let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
             !part.is_empty() && part.len() <= 253 && part.chars().all(inner)
         };
-        let fine = text
-            .split_once('/')
-            .is_some_and(|(one, other)| part(one) && part(other));
-        fine.then(|| text.to_owned()).ok_or_else(String::new)
+        match text.split_once('/') {
+            None if text.is_empty() => Ok(None),
+            Some((one, other)) if part(one) && part(other) => Ok(Some(text.to_owned())),
+            _ => Err(String::new()),
+        }
     },
 };
 
@@ -186,7 +187,7 @@ impl Port {
                 Some(bytes) => FrameSize::Bytes(bytes),
             },
             ring_frames: section.optional("ring_frames", 4096, PowerOfTwo(64..=65_536)),
-            network: section.maybe("network", NETWORK),
+            network: section.optional("network", None, NETWORK),
             vlans: section
                 .optional("vlans", Vec::new(), vlans)
                 .into_iter()

@@ -1,5 +1,5 @@
-//! Cutting an IPv4 packet into fragments for a link of a smaller MTU (RFC 791 §2.3 and 3.2, RFC 1812
-//! §4.2.2.7 and 5.2.6).
+//! Cutting an IPv4 packet into fragments for a link of a smaller MTU (RFC 791 §2.3 and 3.2,
+//! RFC 1812 §4.2.2.7 and 5.2.6).
 
 use super::{Family, PacketView, checksum};
 
@@ -44,8 +44,8 @@ pub fn may_fragment(view: &PacketView, mtu_bytes: usize) -> bool {
 }
 
 impl<'frame> Fragments<'frame> {
-    /// `view` is that of `frame`. `None` where [`may_fragment`] forbids it, or when the frame is not
-    /// the one that was parsed.
+    /// `view` is that of `frame`. `None` where [`may_fragment`] forbids it, or when the frame is
+    /// not the one that was parsed.
     pub fn new(frame: &'frame [u8], view: &PacketView, mtu_bytes: usize) -> Option<Self> {
         if !may_fragment(view, mtu_bytes) {
             return None;

@@ -105,79 +105,31 @@ impl Classes {
             .flat_map(|set: &AddressSet| set.ranges(family))
             .flat_map(|(first, last)| [first.to_bits(), last.to_bits().saturating_add(1)])
             .collect();
-        let template = FlowKey {
-            source: Address::ZERO,
-            destination: Address::ZERO,
-            source_port: 0,
-            destination_port: 0,
-            zone: 0,
-            protocol: 0,
-            family,
-        };
-        let signature = |key: FlowKey, field: usize| {
-            trees.iter().map(|tree| tree.classes(&key)[field]).collect()
-        };
-        let last = family.last_address().to_bits();
         let ports = |range: fn(&Rule) -> (u16, u16)| -> BTreeSet<u128> {
             let rules = rule_sets().flat_map(RuleSet::rules).map(range);
             rules
                 .flat_map(|(first, last)| [first.into(), u128::from(last) + 1])
                 .collect()
         };
-        let by_protocol = Partition::new(0..=255, 255, |value| {
-            let protocol = value as u8;
-            signature(
-                FlowKey {
-                    protocol,
-                    ..template
-                },
-                field::PROTOCOL,
-            )
-        });
+        let source_ports = ports(|rule| (rule.source_ports.first, rule.source_ports.last));
+        let destination_ports =
+            ports(|rule| (rule.destination_ports.first, rule.destination_ports.last));
+        // Which class each tree puts a value of one field into, the other fields being the same.
+        let divide = |field: usize, boundaries: &BTreeSet<u128>, last: u128| {
+            Partition::new(boundaries.iter().copied(), last, |value| {
+                let key = with(family, field, value);
+                trees.iter().map(|tree| tree.classes(&key)[field]).collect()
+            })
+        };
+        let last = family.last_address().to_bits();
+        let last_port = u16::MAX.into();
+        let by_protocol = divide(field::PROTOCOL, &(0..=255).collect(), 255);
         Classes {
             family,
-            sources: Partition::new(addresses.iter().copied(), last, |value| {
-                let source = address(value);
-                signature(FlowKey { source, ..template }, field::SOURCE)
-            }),
-            destinations: Partition::new(addresses.iter().copied(), last, |value| {
-                let destination = address(value);
-                signature(
-                    FlowKey {
-                        destination,
-                        ..template
-                    },
-                    field::DESTINATION,
-                )
-            }),
-            source_ports: Partition::new(
-                ports(|rule| (rule.source_ports.first, rule.source_ports.last)),
-                u16::MAX.into(),
-                |value| {
-                    let source_port = value as u16;
-                    signature(
-                        FlowKey {
-                            source_port,
-                            ..template
-                        },
-                        field::SOURCE_PORT,
-                    )
-                },
-            ),
-            destination_ports: Partition::new(
-                ports(|rule| (rule.destination_ports.first, rule.destination_ports.last)),
-                u16::MAX.into(),
-                |value| {
-                    let destination_port = value as u16;
-                    signature(
-                        FlowKey {
-                            destination_port,
-                            ..template
-                        },
-                        field::DESTINATION_PORT,
-                    )
-                },
-            ),
+            sources: divide(field::SOURCE, &addresses, last),
+            destinations: divide(field::DESTINATION, &addresses, last),
+            source_ports: divide(field::SOURCE_PORT, &source_ports, last_port),
+            destination_ports: divide(field::DESTINATION_PORT, &destination_ports, last_port),
             protocols: protocols(family, &by_protocol),
             by_protocol,
         }
@@ -287,6 +239,27 @@ impl Classes {
             .filter(|other| !looked_at(*other))
             .count()
     }
+}
+
+/// A key in which one field has a value and all others are 0.
+fn with(family: Family, field: usize, value: u128) -> FlowKey {
+    let mut key = FlowKey {
+        source: Address::ZERO,
+        destination: Address::ZERO,
+        source_port: 0,
+        destination_port: 0,
+        zone: 0,
+        protocol: 0,
+        family,
+    };
+    match field {
+        field::SOURCE => key.source = address(value),
+        field::DESTINATION => key.destination = address(value),
+        field::PROTOCOL => key.protocol = value as u8,
+        field::SOURCE_PORT => key.source_port = value as u16,
+        _ => key.destination_port = value as u16,
+    }
+    key
 }
 
 /// An address of each, not the same one, and not the very first there is where there is another.

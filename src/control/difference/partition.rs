@@ -12,8 +12,8 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// Divides `0..=last`. The signature of a value changes at the given boundaries alone; values of
-    /// equal signature are of one class.
+    /// Divides `0..=last`. The signature of a value changes at the given boundaries alone; values
+    /// of equal signature are of one class.
     pub fn new(
         boundaries: impl IntoIterator<Item = u128>,
         last: u128,

@@ -16,8 +16,8 @@ const RANGES_MAX: usize = 4;
 /// Protocol, class of source ports, class of destination ports.
 type Service = (u8, u32, u32);
 
-/// Joins combinations that fare alike: first the services of two classes, then the sources, then the
-/// destinations.
+/// Joins combinations that fare alike: first the services of two classes, then the sources, then
+/// the destinations.
 pub fn changes(
     classes: &Classes,
     points: BTreeMap<Point, Fates>,

@@ -23,7 +23,7 @@ fn decider(policies: &[String]) -> Decider {
     let text = [&[PODS.to_owned()], policies].concat().join("\n---\n");
     let file = SourceFile {
         name: "m.yaml".into(),
-        text: text.into(),
+        text,
     };
     let loaded = load(&[file], &Compatibility::default(), &Names::default());
     let set = loaded
@@ -152,7 +152,10 @@ proptest! {
 fn a_change_names_both_ends_the_ports_and_the_deciding_rules() {
     let closed = policy("closed", "y", SPECS[0]);
     let web = policy("web", "y", SPECS[4]);
-    let (before, after) = (decider(&[closed.clone()]), decider(&[closed, web]));
+    let (before, after) = (
+        decider(std::slice::from_ref(&closed)),
+        decider(&[closed, web]),
+    );
     let changes = differences(&before, &after).unwrap();
     let [change] = &changes[..] else {
         panic!("{changes:?}");

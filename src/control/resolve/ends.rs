@@ -1,9 +1,12 @@
 //! Pods and their interfaces by name, and the networks they are on.
 
-use super::ResolveError;
+use std::net::IpAddr;
+
+use super::{ResolveError, addresses};
 use crate::control::probe::{Endpoint, Probe};
 use crate::policy::inventory::Attachment;
-use crate::policy::{Inventory, PRIMARY_NETWORK, Pod};
+use crate::policy::{Inventory, PRIMARY_NETWORK, Pod, PolicySet, Sender};
+use crate::wire::{Address, Family};
 
 /// The pod of a name.
 pub fn named_pod<'i>(
@@ -75,4 +78,40 @@ pub fn some_of<'n>(names: impl Iterator<Item = &'n str>) -> String {
         }
         _ => names.join(", "),
     }
+}
+
+/// Who sends a packet whose source address is not the first of the pod it comes from.
+pub fn sender(policy: &PolicySet, probe: &Probe, source: IpAddr) -> Option<Sender> {
+    let Endpoint::Pod { namespace, name } = &probe.from else {
+        return None;
+    };
+    let inventory = &policy.inventory;
+    let own = addresses(inventory, &probe.from).ok()?;
+    let pod = inventory.pod_index(namespace, name)?;
+    if !inventory.pod_at(pod).is_subject() {
+        return None;
+    }
+    if own.contains(&source) {
+        return None;
+    }
+    let family = Family::of(source);
+    let known_by = own.iter().find(|one| Family::of(**one) == family)?;
+    Some(Sender {
+        address: Address::from_ip(*known_by).1,
+        owns_source: policy
+            .ports
+            .of_pod(pod)
+            .any(|port| port.virtual_addresses.contains(&source)),
+    })
+}
+
+/// The address of the pod a multicast packet would be delivered to.
+pub fn receiver(inventory: &Inventory, probe: &Probe, destination: IpAddr) -> Option<Address> {
+    if !destination.is_multicast() || !matches!(probe.to, Endpoint::Pod { .. }) {
+        return None;
+    }
+    let addresses = addresses(inventory, &probe.to).ok()?;
+    let family = Family::of(destination);
+    let mut of_family = addresses.iter().filter(|one| Family::of(**one) == family);
+    of_family.next().map(|&address| Address::from_ip(address).1)
 }

@@ -210,7 +210,7 @@ impl Compiler<'_> {
                     let fits = |name: &str| patterns.iter().any(|one| domain_fits(one, name));
                     let known = self
                         .names
-                        .iter(NameUser::EgressFirewall)
+                        .iter(NameUser::Tiers)
                         .filter(|(name, _)| fits(name));
                     ranges.extend(known.flat_map(|(_, addresses)| addresses).map(single));
                 }

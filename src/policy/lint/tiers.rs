@@ -140,7 +140,7 @@ impl Linter<'_> {
             ),
             TierPeerKind::DomainNames(patterns) => {
                 let unknown = |pattern: &&String| {
-                    let mut known = self.names.iter(NameUser::EgressFirewall);
+                    let mut known = self.names.iter(NameUser::Tiers);
                     !known.any(|(name, addresses)| {
                         domain_fits(pattern, name) && !addresses.is_empty()
                     })

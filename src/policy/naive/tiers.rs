@@ -154,19 +154,17 @@ fn means(set: &View, pattern: &str, address: IpAddr) -> bool {
     if !pattern.starts_with("*.") {
         return set
             .names
-            .addresses(NameUser::EgressFirewall, pattern)
+            .addresses(NameUser::Tiers, pattern)
             .is_some_and(|addresses| addresses.contains(&address));
     }
     let wanted: Vec<&str> = pattern.split('.').skip(1).collect();
-    set.names
-        .iter(NameUser::EgressFirewall)
-        .any(|(name, addresses)| {
-            let labels: Vec<&str> = name.split('.').collect();
-            // At least one label in front of what the pattern ends with.
-            labels.len() > wanted.len()
-                && labels[labels.len() - wanted.len()..] == wanted[..]
-                && addresses.contains(&address)
-        })
+    set.names.iter(NameUser::Tiers).any(|(name, addresses)| {
+        let labels: Vec<&str> = name.split('.').collect();
+        // At least one label in front of what the pattern ends with.
+        labels.len() > wanted.len()
+            && labels[labels.len() - wanted.len()..] == wanted[..]
+            && addresses.contains(&address)
+    })
 }
 
 fn scope_fits(set: &View, scope: &PodScope, pod: &Pod) -> bool {

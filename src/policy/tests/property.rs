@@ -27,6 +27,12 @@ use crate::policy::tiers::{
 
 mod groups;
 
+const NAME_USERS: [NameUser; 3] = [
+    NameUser::EgressNetworkPolicy,
+    NameUser::EgressFirewall,
+    NameUser::Tiers,
+];
+
 /// Decisions read from bytes that proptest generates and shrinks; zeros when they run out, which
 /// every chooser takes as the simplest choice.
 struct Choices<'b> {
@@ -587,7 +593,7 @@ fn names(choices: &mut Choices) -> Names {
     let mut names = Names::default();
     let of_tiers = ["a.example", "b.a.example", "c.b.a.example"];
     for name in DNS_NAMES.into_iter().chain(of_tiers) {
-        for user in [NameUser::EgressNetworkPolicy, NameUser::EgressFirewall] {
+        for user in NAME_USERS {
             if choices.one_in(2) {
                 let family = choices.pick(&[Family::V4, Family::V6]);
                 let addresses = choices.list(2, |choices| address(family, choices.below(64) as u8));
@@ -643,7 +649,7 @@ fn edges(set: &PolicySet, family: Family) -> Vec<Address> {
             }
         }
     }
-    for user in [NameUser::EgressNetworkPolicy, NameUser::EgressFirewall] {
+    for user in NAME_USERS {
         let named = set.names.iter(user).flat_map(|(_, addresses)| addresses);
         let of_family = named.filter(|address| Family::of(**address) == family);
         edges.extend(of_family.map(|&address| Address::from_ip(address).1.to_bits()));

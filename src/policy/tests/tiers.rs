@@ -382,7 +382,7 @@ fn names_are_accepted_by_the_addresses_they_are_known_to_have() {
         ("kubernetes.io", "203.0.113.3"),
     ] {
         let address = [address.parse().unwrap()];
-        names.insert(NameUser::EgressFirewall, name, address.into());
+        names.insert(NameUser::Tiers, name, address.into());
     }
     let loaded = load_documents(&documents, findings, &Compatibility::default(), &names);
     let set = loaded.policy.unwrap();
