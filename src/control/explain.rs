@@ -181,7 +181,7 @@ fn state(judgement: &Judgement) -> Option<String> {
         Question::Answers => "passes if the flow it answers may be opened",
         Question::AnswersAny => "passes if any flow it could be about may be opened",
         Question::GoesOn => "the flow is asked again under the policies in force",
-        Question::Kept => "the flow was allowed when it was opened, and established=keep",
+        Question::Kept => "the flow was allowed when it was opened, and is kept",
     };
     Some(text.to_owned())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::decide::{Decider, Decision, Disagreement};
+use super::decide::{Decider, Decision, Disagreement, Opinion};
 use super::layer2::{self, Check};
 use super::probe::{Probe, ProbeProtocol, SOURCE_PORT_DEFAULT, State};
 use super::resolve::{self, Packet, ResolveError, Translation};
@@ -97,20 +97,29 @@ pub fn judge(probe: &Probe, now: &Decider, before: &Decider) -> Result<Judgement
             translation: None,
         });
     };
+    let packet = match answers(probe.state) {
+        // Whom an answer goes to is the one who asked, whatever end the probe calls it.
+        true => PolicyKey {
+            sender: None,
+            ..packet
+        },
+        false => packet,
+    };
     let (question, decision, packet) = match probe.state {
         State::New => (Question::Opens, now.decide_checked(packet)?, packet),
         State::Established | State::EstablishedReply => {
-            let keep = now.policy().compatibility.established == Established::Keep;
             let opened = before.decide_checked(packet)?;
-            if keep && opened.allow {
-                let mut asked_again = now.decide_checked(packet)?;
-                asked_again.opinions.retain(|one| one.kind.is_stateless());
-                match asked_again.denial() {
-                    None => (Question::Kept, opened, packet),
-                    Some(_) => (Question::GoesOn, asked_again, packet),
-                }
-            } else {
-                (Question::GoesOn, now.decide_checked(packet)?, packet)
+            let mut asked_again = now.decide_checked(packet)?;
+            let switches = &now.policy().compatibility;
+            let keep = switches.established == Established::Keep;
+            let by_some_step = opened.allow && (keep || !asked_again.allow);
+            if by_some_step {
+                let asked = |one: &Opinion| !one.kind.keeps_established(switches);
+                asked_again.opinions.retain(asked);
+            }
+            match by_some_step && asked_again.denial().is_none() {
+                true => (Question::Kept, opened, packet),
+                false => (Question::GoesOn, asked_again, packet),
             }
         }
         State::Reply | State::Related if is_open_question(probe) => {

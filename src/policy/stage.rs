@@ -11,7 +11,9 @@
 //! the packet the Baseline tier of the same end, and nothing else.
 
 use super::admin_output::Effects;
-use super::compatibility::{Combination, Compatibility, EgressView};
+use super::compatibility::{
+    Combination, Compatibility, EgressView, Established, MultiNetworkDialect,
+};
 use super::key::{MULTICAST_NETWORK, PRIMARY_NETWORK};
 use super::{Direction, PolicyKey};
 use crate::classifier::{RuleId, RuleSet, RuleVerdict};
@@ -152,6 +154,20 @@ impl StageKind {
             self,
             K::EgressNetworkPolicy | K::EgressFirewall | K::EgressIp | K::AdminOutput
         )
+    }
+
+    /// Does a connection that was allowed go on whatever the step says by now? Under
+    /// `established=keep` all but the lists without state; those of multi-networkpolicy-iptables,
+    /// which accepts what is established before anything else.
+    pub fn keeps_established(self, switches: &Compatibility) -> bool {
+        match self {
+            K::MultiNetworkPolicyEgress | K::MultiNetworkPolicyIngress
+                if switches.mnp_compat == MultiNetworkDialect::Iptables =>
+            {
+                true
+            }
+            _ => switches.established == Established::Keep && !self.is_stateless(),
+        }
     }
 
     /// Which end of the connection it protects. What stands between the two is asked on behalf of
