@@ -38,6 +38,8 @@ pub struct Pod {
     pub host_network: bool,
     /// `status.phase` is `Succeeded` or `Failed`: its addresses may belong to another pod by now.
     pub terminated: bool,
+    /// `status.phase` is neither `Running` nor missing nor one of these.
+    pub pending: bool,
     /// Ports of all containers, then of sidecars (init containers that keep running).
     pub ports: Vec<ContainerPort>,
     /// `status.podIP` and `status.podIPs`, without repetition; empty while it has none.

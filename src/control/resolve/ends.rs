@@ -82,7 +82,11 @@ pub fn some_of<'n>(names: impl Iterator<Item = &'n str>) -> String {
 
 /// Who sends a packet whose source address is not the first of the pod it comes from.
 pub fn sender(policy: &PolicySet, probe: &Probe, source: IpAddr) -> Option<Sender> {
-    let Endpoint::Pod { namespace, name } = &probe.from else {
+    let (Endpoint::Pod { namespace, name }
+    | Endpoint::Attachment {
+        namespace, name, ..
+    }) = &probe.from
+    else {
         return None;
     };
     let inventory = &policy.inventory;

@@ -69,6 +69,7 @@ impl<'c> Compiler<'c> {
             }
             let networks = object.network_numbers(self.inventory, dialect);
             let mut pods = self.selections.subjects(&object.policy);
+            pods.retain(|index| !self.inventory.pod_at(*index).pending);
             pods.retain(|index| networks.iter().any(|number| self.is_on(*index, *number)));
             active.push(Active {
                 object,

@@ -21,6 +21,7 @@ pub fn pod(reader: &mut Reader, fields: &[Field], metadata: Metadata) -> Pod {
         node_name: None,
         host_network: false,
         terminated: false,
+        pending: false,
         ports: Vec::new(),
         addresses: Vec::new(),
         host_addresses: Vec::new(),
@@ -229,6 +230,7 @@ fn pod_status(reader: &mut Reader, fields: &[Field], path: &Path, pod: &mut Pod)
             "phase" => {
                 let phase = reader.string(node, &path, owner, "v1.PodPhase");
                 pod.terminated = matches!(phase, Some("Succeeded" | "Failed"));
+                pod.pending = !pod.terminated && !matches!(phase, None | Some("" | "Running"));
             }
             "podIP" => {
                 if let Some(address) = address(reader, node, &path, owner)

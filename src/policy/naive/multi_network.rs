@@ -112,7 +112,8 @@ impl Question<'_> {
         // a listed network.
         let attached = networks.iter().any(|one| is_attached(self.pod, one));
         let elsewhere = self.dialect() == Dialect::Iptables && acts_on(self.set, network);
-        direction && selects && attached && (listed || elsewhere)
+        // Only a running pod is anybody's subject.
+        direction && !self.pod.pending && selects && attached && (listed || elsewhere)
     }
 
     fn is_own_node(&self) -> bool {

@@ -202,6 +202,7 @@ fn pod(choices: &mut Choices, number: u8) -> Pod {
         node_name: node_name.map(str::to_owned),
         host_network,
         terminated,
+        pending: !terminated && choices.one_in(8),
         ports: choices.list(3, |choices| ContainerPort {
             name: Some(choices.pick(&PORT_NAMES).to_owned()),
             number: choices.pick(&PORTS),
