@@ -5,6 +5,7 @@
 //! Anchors, aliases and merge keys (`<<`) are resolved here, within a budget. A document that is
 //! broken does not hide the findings of the others.
 
+mod indent;
 mod scalar;
 
 use std::borrow::Cow;
@@ -143,6 +144,16 @@ impl Node {
 pub fn parse(file: &SourceFile) -> (Vec<Document>, Vec<Finding>) {
     // A byte order mark is no character of the text; columns count from behind it.
     let text = file.text.strip_prefix('\u{feff}').unwrap_or(&file.text);
+    let (documents, findings, misindented) = read(file, text);
+    if misindented {
+        let (documents, findings, _) = read(file, &indent::mend(text));
+        return (documents, findings);
+    }
+    (documents, findings)
+}
+
+/// As [`parse`]; and do lines of a quoted text stand too far to the left?
+fn read(file: &SourceFile, text: &str) -> (Vec<Document>, Vec<Finding>, bool) {
     let mut options = granit_parser::Options::default();
     options.set_emit_comments(false);
     let mut builder = Builder {
@@ -155,9 +166,10 @@ pub fn parse(file: &SourceFile) -> (Vec<Document>, Vec<Finding>) {
         anchors: HashMap::new(),
         aliased: 0,
         findings: Vec::new(),
+        misindented: false,
     };
     let documents = builder.documents();
-    (documents, builder.findings)
+    (documents, builder.findings, builder.misindented)
 }
 
 struct Builder<'t> {
@@ -171,6 +183,7 @@ struct Builder<'t> {
     anchors: HashMap<usize, Node>,
     aliased: usize,
     findings: Vec<Finding>,
+    misindented: bool,
 }
 
 impl<'t> Builder<'t> {
@@ -187,6 +200,7 @@ impl<'t> Builder<'t> {
                 Ok(None) => return documents,
                 Err(error) => {
                     let marker = error.marker();
+                    self.misindented |= indent::is_misindented(error.kind());
                     self.error(id::SYNTAX, position(marker), error.info());
                     // The next `---` starts afresh; without one there is nothing left to read.
                     if !matches!(self.parser.proceed_next_document(), Ok(true)) {
