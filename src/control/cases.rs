@@ -16,7 +16,7 @@ pub use run::{Outcome, Run, run};
 use super::probe::Probe;
 use crate::policy::document::Document;
 use crate::policy::names::StaticTable;
-use crate::policy::{Compatibility, Place};
+use crate::policy::{Compatibility, Finding, Place};
 
 /// One document of a case file, as far as it could be read.
 #[derive(Debug)]
@@ -113,6 +113,8 @@ pub struct RejectCase {
     pub reason_contains: Option<String>,
     /// The case's switches and this one's own.
     pub compatibility: Compatibility,
+    /// Why its own switches are refused, where that may be expected.
+    pub refused_switches: Vec<Finding>,
 }
 
 /// How an object is received.

@@ -411,11 +411,18 @@ fn reject_case<'d>(
     let finding_path = fields.take("path").and_then(|path| reader.text(path));
     let reason = fields.take("reason_contains");
     let reason_contains = reason.and_then(|reason| reader.text(reason));
+    let findings_before = reader.findings.len();
     let compatibility = compatibility(reader, &mut fields, base);
+    // An unknown switch refuses the load, which may be just what is expected.
+    let refused_switches = match expect {
+        Some(Reception::Reject) => reader.findings.split_off(findings_before),
+        _ => Vec::new(),
+    };
     fields.take("why");
     fields.take("upstream");
     reader.finish(fields, REJECT_KEYS);
     Some(RejectCase {
+        refused_switches,
         path: path.to_owned(),
         name: name.unwrap_or_default(),
         place: reader.document.place(node.position),
@@ -728,6 +735,11 @@ mod tests {
             let (_, findings) = read(&format!("reject_cases: [{reject_case}]"));
             assert!(findings[0].contains(message), "{findings:?}");
         }
+        let unknown = "{manifest: ALL, expect: reject, compat: {icmp: sometimes}}";
+        let (cases, findings) = read(&format!("reject_cases: [{unknown}]"));
+        assert_eq!(findings, [""; 0]);
+        let refused = &cases[0].reject_cases[0].refused_switches;
+        assert!(refused[0].message.contains("unknown value \"sometimes\""));
     }
 
     #[test]

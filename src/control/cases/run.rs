@@ -179,6 +179,11 @@ impl Run {
             let names = Names::at(&case.names, compatibility.enp_generation, 0);
             policy::load_documents(documents, findings.clone(), compatibility, &names)
         };
+        if !reject_case.refused_switches.is_empty() {
+            let outcome = reception(case, reject_case, &reject_case.refused_switches);
+            self.outcomes.push(outcome);
+            return;
+        }
         let compatibility = &reject_case.compatibility;
         let without = load(&documents, compatibility);
         let Some(manifest) = &reject_case.manifest else {
