@@ -146,8 +146,10 @@ pub fn parse(file: &SourceFile) -> (Vec<Document>, Vec<Finding>) {
     let text = file.text.strip_prefix('\u{feff}').unwrap_or(&file.text);
     let (documents, findings, misindented) = read(file, text);
     if misindented {
-        let (documents, findings, _) = read(file, &indent::mend(text));
-        return (documents, findings);
+        let mended = read(file, &indent::mend(text));
+        if mended.1.len() < findings.len() {
+            return (mended.0, mended.1);
+        }
     }
     (documents, findings)
 }

@@ -28,8 +28,12 @@ pub fn mend(text: &str) -> String {
             return mended;
         };
         match lines.get_mut(line - 1) {
+            // The next document begins: the quote before was never closed.
+            Some(line) if line.starts_with("---") || line.starts_with("...") => {
+                return text.to_owned();
+            }
             Some(line) if !line.starts_with(BLANKS) => line.insert_str(0, BLANKS),
-            _ => return mended,
+            _ => return text.to_owned(),
         }
     }
     lines.concat()
