@@ -66,15 +66,6 @@ pub struct Skips {
 /// lists.
 pub const DECIDING_RULES_MAX: usize = 12;
 
-impl FromIterator<RuleSlot> for DecidingRules {
-    /// At most [`DECIDING_RULES_MAX`]; further ones are left out.
-    fn from_iter<I: IntoIterator<Item = RuleSlot>>(rules: I) -> Self {
-        let mut all = DecidingRules::NONE;
-        rules.into_iter().for_each(|rule| all.push(rule));
-        all
-    }
-}
-
 /// The rules that decided a packet, in the order of their stages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DecidingRules([RuleSlot; DECIDING_RULES_MAX]);
@@ -91,8 +82,9 @@ impl DecidingRules {
     }
 
     /// The last one: the rule that denied, where one did.
-    pub fn last(&self) -> Option<RuleSlot> {
-        self.iter().next_back()
+    #[inline]
+    pub fn last(&self) -> RuleSlot {
+        self.iter().next_back().unwrap_or(RuleSlot::NONE)
     }
 
     #[inline]
@@ -102,6 +94,15 @@ impl DecidingRules {
         if let Some(free) = free {
             *free = rule;
         }
+    }
+}
+
+impl FromIterator<RuleSlot> for DecidingRules {
+    /// At most [`DECIDING_RULES_MAX`]; further ones are left out.
+    fn from_iter<I: IntoIterator<Item = RuleSlot>>(rules: I) -> Self {
+        let mut all = DecidingRules::NONE;
+        rules.into_iter().for_each(|rule| all.push(rule));
+        all
     }
 }
 

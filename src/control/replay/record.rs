@@ -15,7 +15,7 @@ use crate::dataplane::backend::memory::MemoryFrame;
 use crate::dataplane::backend::pcap::CaptureWriter;
 use crate::dataplane::frame::FrameBuffer;
 use crate::dataplane::pipeline::{Packet, PacketState, Trace};
-use crate::dataplane::snapshot::{DecidingRules, RuleSlot, Snapshot};
+use crate::dataplane::snapshot::{RuleSlot, Snapshot};
 use crate::dataplane::verdict::{DropReason, PortId, Verdict};
 use crate::settings::Settings;
 
@@ -66,7 +66,7 @@ struct Held {
 /// All that is known of a frame the pipeline has not seen.
 const NOT_SEEN: Trace = Trace {
     key: None,
-    rules: DecidingRules::NONE,
+    rule: RuleSlot::NONE,
     denied_by: None,
     state: PacketState::Untracked,
 };
@@ -119,7 +119,7 @@ impl Names {
 
     /// The rule that denied, or the last that allowed.
     fn rule(&self, trace: &Trace) -> Option<&(String, String)> {
-        let slot = trace.rules.last()?;
+        let slot = trace.rule;
         self.rules
             .get(slot.0 as usize)
             .filter(|_| slot != RuleSlot::NONE)

@@ -5,7 +5,7 @@ use super::{Next, Packet, PacketState, Pipeline};
 use crate::dataplane::conntrack::{Flow, FlowDirection, FlowRef, InsertError, TrailId};
 use crate::dataplane::event::Event;
 use crate::dataplane::frame::FrameBuffer;
-use crate::dataplane::snapshot::{Decision, PolicySnapshot, RuleSlot, Snapshot};
+use crate::dataplane::snapshot::{DecidingRules, Decision, PolicySnapshot, Snapshot};
 use crate::dataplane::verdict::DropReason;
 use crate::wire::parse::TcpFlags;
 use crate::wire::{FlowKey, protocol};
@@ -101,14 +101,14 @@ impl<F: FrameBuffer> Pipeline<F> {
         flow.blocked = !decision.allowed;
         flow.trail = trail;
         if !goes_on {
-            packet.trace.rules = decision.rules;
+            packet.trace.rule = decision.rules.last();
         }
         packet.trace.denied_by = decision.denied_by;
         if first {
             self.count_decision(&decision);
         }
         if !decision.allowed {
-            self.count_rules(packet);
+            self.count_rules(&decision.rules, packet.received_bytes);
             if first {
                 let original = self.flows.get(found).original;
                 self.tell_denied(packet, original, &decision, true);
@@ -137,11 +137,11 @@ impl<F: FrameBuffer> Pipeline<F> {
         {
             (decision, direction) = (opposite, FlowDirection::Reply);
         }
-        packet.trace.rules = decision.rules;
+        packet.trace.rule = decision.rules.last();
         packet.trace.denied_by = decision.denied_by;
         self.count_decision(&decision);
         if !decision.allowed {
-            self.count_rules(packet);
+            self.count_rules(&decision.rules, packet.received_bytes);
             self.tell_denied(packet, *key, &decision, false);
             return packet.drop_for(DropReason::Policy);
         }
@@ -196,7 +196,7 @@ impl<F: FrameBuffer> Pipeline<F> {
         let Some(stage) = decision.denied_by else {
             return;
         };
-        let rule = decision.rules.last().unwrap_or(RuleSlot::NONE);
+        let rule = decision.rules.last();
         let event = Event::Denied {
             port: packet.port,
             key,
@@ -226,15 +226,11 @@ impl<F: FrameBuffer> Pipeline<F> {
         }
     }
 
-    /// Counts the packet under the rules that decided its flow.
-    pub(super) fn count_rules(&self, packet: &Packet<F>) {
-        for rule in packet
-            .trace
-            .rules
-            .iter()
-            .filter_map(|slot| self.counters.rule(slot))
-        {
-            rule.volume.count(packet.received_bytes);
+    /// Counts a packet under the rules that decided its flow.
+    #[inline]
+    pub(super) fn count_rules(&self, rules: &DecidingRules, bytes: usize) {
+        for rule in rules.iter().filter_map(|slot| self.counters.rule(slot)) {
+            rule.volume.count(bytes);
         }
     }
 }

@@ -114,8 +114,9 @@ impl<F: FrameBuffer> Pipeline<F> {
         let flow = self.flows.get_mut(found);
         flow.packets[direction as usize] += 1;
         flow.bytes[direction as usize] += view.packet_bytes() as u64;
-        packet.trace.rules = *self.trails.get(flow.trail);
-        self.count_rules(packet);
+        let rules = self.trails.get(flow.trail);
+        packet.trace.rule = rules.last();
+        self.count_rules(rules, packet.received_bytes);
     }
 
     /// Rewrites the packet and addresses it to its next hop.

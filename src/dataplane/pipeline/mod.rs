@@ -35,7 +35,7 @@ use super::frame::{BATCH_FRAMES_MAX, FrameBuffer};
 use super::handoff::Handoff;
 use super::neighbour::NeighbourRequests;
 use super::reply::ReplyLimiter;
-use super::snapshot::{DecidingRules, Decision, Snapshot};
+use super::snapshot::{Decision, RuleSlot, Snapshot};
 use super::statistics::WorkerCounters;
 use super::verdict::{DropReason, PortId, Verdict};
 use crate::classifier::RuleIndex;
@@ -74,8 +74,9 @@ pub struct PipelineOptions {
 pub struct Trace {
     /// The packet's key, once parsed.
     pub key: Option<FlowKey>,
-    /// Deciding rules, of this packet or of its flow.
-    pub rules: DecidingRules,
+    /// The last of the deciding rules, of this packet or of its flow: the one that denied, where
+    /// one did.
+    pub rule: RuleSlot,
     /// Stage that denied it.
     pub denied_by: Option<u8>,
     /// Its state as seen by connection tracking.
@@ -159,7 +160,7 @@ impl<F: FrameBuffer> Packet<F> {
             reply_to: None,
             trace: Trace {
                 key: None,
-                rules: DecidingRules::NONE,
+                rule: RuleSlot::NONE,
                 denied_by: None,
                 state: PacketState::Untracked,
             },

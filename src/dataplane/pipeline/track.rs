@@ -143,14 +143,15 @@ impl<F: FrameBuffer> Pipeline<F> {
             return packet.drop_for(DropReason::NoPolicy);
         };
         let flow = self.flows.get(found);
-        packet.trace.rules = *self.trails.get(flow.trail);
+        let rules = self.trails.get(flow.trail);
+        packet.trace.rule = rules.last();
         // Where flows are kept, what a list without state blocks may be let go by its successor.
         let asked_again =
             || snapshot.reevaluate_established || flow.blocked || policy.of_kept().is_some();
         if flow.generation != policy.generation && asked_again() {
             packet.next = Next::Again(found, direction);
         } else if flow.blocked {
-            self.count_rules(packet);
+            self.count_rules(rules, packet.received_bytes);
             packet.drop_for(DropReason::Policy);
         } else {
             packet.next = Next::Forward(found, direction);
