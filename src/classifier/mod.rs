@@ -3,6 +3,7 @@
 //! ```text
 //! RuleSet (IR) ──▶ linear        the obvious slow reference
 //!            └───▶ tree          compiled, immutable, what forwards
+//!            └───▶ shards        several trees, of which a key asks one
 //! ```
 //!
 //! This room knows no packet in flight, no manifest and no time; of `wire` it uses the [`FlowKey`]
@@ -11,6 +12,7 @@
 
 pub mod linear;
 pub mod rule_set;
+pub mod shards;
 pub mod synthetic;
 pub mod tree;
 

@@ -1,22 +1,21 @@
 //! Asks every evaluation step about a key.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::HashMap;
+use std::sync::Arc;
 
-use crate::classifier::linear::Linear;
+use crate::classifier::shards::{Shards, Side};
 pub use crate::classifier::tree::Limits;
-use crate::classifier::tree::{self, CompileError, Tree};
+use crate::classifier::tree::{CompileError, Tree};
 use crate::classifier::{Classify, RuleVerdict};
-use crate::policy::{self, Direction, Origin, PolicyKey, PolicySet, naive};
 pub use crate::policy::{Decision, Opinion};
+use crate::policy::{Direction, Origin, PolicyKey, PolicySet, Shard, StageRules, naive};
 use crate::wire::FlowKey;
 
 /// A policy set with its compiled steps.
 pub struct Decider {
     policy: PolicySet,
     /// One per stage of the set: the very trees the data plane asks.
-    trees: Vec<Arc<Tree>>,
-    /// One per stage of the set, to hold the trees against; built when first asked.
-    linears: OnceLock<Vec<Linear>>,
+    trees: Vec<Arc<Shards>>,
 }
 
 /// A step whose rules cannot be compiled.
@@ -52,8 +51,39 @@ impl Decider {
     /// # Errors
     /// The first step whose rules exceed a limit of the classifier.
     pub fn new(policy: PolicySet, limits: &Limits) -> Result<Self, DeciderError> {
-        let compile = |stage: &policy::StageRules| {
-            tree::compile(&stage.rules, limits)
+        Self::compile(policy, limits, None)
+    }
+
+    /// Compiles what `before` has not compiled already.
+    ///
+    /// # Errors
+    /// As [`Decider::new`].
+    pub fn after(
+        before: &Decider,
+        policy: PolicySet,
+        limits: &Limits,
+    ) -> Result<Self, DeciderError> {
+        Self::compile(policy, limits, Some(before))
+    }
+
+    fn compile(
+        policy: PolicySet,
+        limits: &Limits,
+        before: Option<&Decider>,
+    ) -> Result<Self, DeciderError> {
+        let groups = policy.inventory.address_groups();
+        let compile = |stage: &StageRules| {
+            let known = before.map(|before| before.known(stage)).unwrap_or_default();
+            let shards: Vec<_> = stage.shards().iter().map(|shard| shard.rules()).collect();
+            let side = match stage.direction() {
+                Direction::Egress => Side::Source,
+                Direction::Ingress => Side::Destination,
+            };
+            let known = |position: usize| {
+                let shard = Arc::as_ptr(&stage.shards()[position]);
+                known.get(&shard).map(|tree| Arc::clone(tree))
+            };
+            Shards::compile(&shards, side, groups, limits, known)
                 .map(Arc::new)
                 .map_err(|source| DeciderError {
                     family: stage.family(),
@@ -61,20 +91,26 @@ impl Decider {
                     source,
                 })
         };
-        let trees = policy
-            .stages
-            .iter()
-            .map(compile)
-            .collect::<Result<_, _>>()?;
-        Ok(Decider {
-            linears: OnceLock::new(),
-            policy,
-            trees,
-        })
+        let trees = policy.stages.iter().map(compile);
+        let trees = trees.collect::<Result<_, _>>()?;
+        Ok(Decider { policy, trees })
+    }
+
+    /// The trees of a step's shards.
+    fn known(&self, of: &StageRules) -> HashMap<*const Shard, &Arc<Tree>> {
+        let stages = self.policy.stages.iter().zip(&self.trees);
+        let same = stages.filter(|(stage, _)| stage.kind == of.kind);
+        let shards = same.flat_map(|(stage, trees)| {
+            let shards = stage.shards().iter().enumerate();
+            shards.map(move |(position, shard)| (Arc::as_ptr(shard), trees.tree(position)))
+        });
+        shards
+            .filter_map(|(shard, tree)| Some((shard, tree?)))
+            .collect()
     }
 
     /// The compiled stages, in the order of [`PolicySet::stages`].
-    pub fn trees(&self) -> &[Arc<Tree>] {
+    pub fn trees(&self) -> &[Arc<Shards>] {
         &self.trees
     }
 
@@ -108,11 +144,7 @@ impl Decider {
                 other,
             }))
         };
-        let linears = self.linears.get_or_init(|| {
-            let stages = self.policy.stages.iter();
-            stages.map(|stage| Linear::new(&stage.rules)).collect()
-        });
-        let by_linear = |stage: usize, key: &FlowKey| linears[stage].classify(key);
+        let by_linear = |stage: usize, key: &FlowKey| self.policy.stages[stage].first_match(key);
         let linear = self.policy.evaluate_by(&packet, by_linear);
         if linear != decision {
             let (tree, other) = (format!("{decision:?}"), format!("{linear:?}"));
@@ -130,8 +162,7 @@ impl Decider {
 
     /// Where the deciding rule of an opinion was written.
     pub fn origin(&self, opinion: &Opinion) -> Option<&Origin> {
-        let rules = &self.policy.stages[opinion.stage].rules;
-        Some(self.policy.origin(rules.rule(opinion.rule?).origin))
+        Some(self.policy.stages[opinion.stage].origin(opinion.rule?))
     }
 }
 
@@ -139,6 +170,7 @@ impl Decider {
 mod tests {
     use super::*;
     use crate::classifier::RuleSet;
+    use crate::classifier::shards::ShardRules;
     use crate::policy::{Compatibility, Names, SourceFile, load};
     use crate::wire::{Address, Family, protocol};
 
@@ -213,8 +245,13 @@ mod tests {
     #[test]
     fn twins_that_disagree_are_an_error_that_names_the_packet() {
         let mut decider = decider();
-        let empty = || Linear::new(&RuleSet::new());
-        decider.linears = OnceLock::from(vec![empty(), empty()]);
+        let (group, rules) = (None, &RuleSet::new());
+        let nothing = [ShardRules { group, rules }];
+        let groups = decider.policy.inventory.address_groups();
+        let limits = Limits::default();
+        let side = Side::Destination;
+        let nothing = Shards::compile(&nothing, side, groups, &limits, |_| None).unwrap();
+        decider.trees.fill(Arc::new(nothing));
         let error = decider.decide_checked(key(OUTSIDE, POD, 81)).unwrap_err();
         assert_eq!(error.twin, "linear reference");
         let packet = "internal error: tcp 203.0.113.9:40000 > 198.18.1.1:81: ";

@@ -114,10 +114,10 @@ pub fn differences(before: &Decider, after: &Decider) -> Result<Vec<Change>, Too
 fn changed_rules(before: &Decider, after: &Decider) -> Vec<Changed> {
     let of = |decider: &Decider, kind: StageKind| -> BTreeSet<Changed> {
         let stages = decider.policy().stages.iter();
-        let rules = stages
+        let shards = stages
             .filter(|stage| stage.kind == kind)
-            .map(|stage| &stage.rules);
-        rules.flat_map(all_of).collect()
+            .flat_map(|stage| stage.shards());
+        shards.flat_map(|shard| all_of(&shard.rules)).collect()
     };
     let mut changed = Vec::new();
     for kind in StageKind::ALL {

@@ -474,7 +474,8 @@ fn isolating<'p>(
         policy.compatibility.plugin,
         Some(Plugin::MultiTenant | Plugin::Subnet)
     );
-    policy.policies.network_policies.iter().filter(move |one| {
+    let policies = policy.policies.network_policies.iter().map(|one| &**one);
+    policies.filter(move |one| {
         live && one.namespace == pod.namespace
             && one.isolates(direction)
             && one.pod_selector.matches(&pod.labels)

@@ -241,7 +241,7 @@ fn any_flow(now: &Decider, packet: PolicyKey) -> Result<(Decision, PolicyKey), B
     };
     let mut ports = BTreeSet::from([0]);
     for stage in &now.policy().stages {
-        for rule in stage.rules.rules() {
+        for rule in stage.rules() {
             let range = rule.destination_ports;
             ports.extend([range.first, range.last.saturating_add(1)]);
         }

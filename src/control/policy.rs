@@ -5,6 +5,7 @@
 //! the policy in force as it is.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::decide::{Decider, DeciderError};
 use super::rule_slots::{RuleSlots, RuleTotals, SlotsExhausted};
@@ -13,7 +14,7 @@ use crate::classifier::tree::Limits;
 use crate::dataplane::snapshot::{PolicySnapshot, RuleSlot, Skips, Stage, StageRule};
 use crate::policy::source::{ReadError, read_directory};
 use crate::policy::{
-    self, Compatibility, Direction, Finding, Names, PRIMARY_NETWORK, PolicySet, Severity,
+    self, Compatibility, Direction, Finding, Names, PRIMARY_NETWORK, PolicySet, Severity, Shard,
     SourceFile, StageMask,
 };
 
@@ -139,8 +140,8 @@ pub fn prepare(
 ///
 /// # Errors
 /// There are more rules than slots.
-pub fn activate(
-    prepared: &Prepared,
+pub fn activate<'p>(
+    prepared: &'p Prepared,
     generation: u32,
     slots: &mut RuleSlots,
     totals: impl Fn(RuleSlot) -> RuleTotals,
@@ -150,8 +151,12 @@ pub fn activate(
     let mut stages = Vec::with_capacity(set.stages.len());
     for (rules, tree) in set.stages.iter().zip(prepared.decider.trees()) {
         let skips = |verdict| rules.kind.skips(verdict, &set.compatibility).0;
-        let stage_rules = rules.rules.rules().iter().map(|rule| {
-            let label = &set.origin(rule.origin).label;
+        let of_shard = |shard: &'p Arc<Shard>| {
+            let rules = shard.rules.rules().iter();
+            rules.map(move |rule| (rule, &shard.origins[rule.origin.0 as usize].label))
+        };
+        let stage_rules = rules.shards().iter().flat_map(of_shard);
+        let stage_rules = stage_rules.map(|(rule, label)| {
             let slot = slots.assign(rule.id, label, generation, &totals)?;
             Ok(StageRule {
                 verdict: rule.verdict,

@@ -192,12 +192,12 @@ pub fn stages(prepared: &Prepared) -> Vec<StageStatus> {
         .iter()
         .zip(prepared.decider.trees());
     stages
-        .map(|(rules, tree)| StageStatus {
+        .map(|(rules, trees)| StageStatus {
             family: rules.family().to_owned(),
             direction: direction_name(rules.direction()).to_owned(),
-            rules: rules.rules.rules().len(),
-            nodes: tree.statistics().nodes as usize,
-            bytes: tree.statistics().bytes as usize,
+            rules: rules.len(),
+            nodes: trees.nodes() as usize,
+            bytes: trees.bytes() as usize,
         })
         .collect()
 }

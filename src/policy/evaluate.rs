@@ -3,7 +3,7 @@
 use super::key::{Exemption, PolicyKey};
 use super::stage::{StageKind, StageMask};
 use super::{Direction, PolicySet};
-use crate::classifier::{RuleIndex, RuleSet, RuleVerdict};
+use crate::classifier::{RuleIndex, RuleVerdict};
 use crate::wire::FlowKey;
 
 /// What the steps say of a packet.
@@ -78,7 +78,7 @@ impl PolicySet {
     /// Decides a packet by reading the compiled rules from the top: slow, for tests.
     pub fn evaluate(&self, packet: impl Into<PolicyKey>) -> Decision {
         self.evaluate_by(&packet.into(), |stage, key| {
-            first_match(&self.stages[stage].rules, key)
+            self.stages[stage].first_match(key)
         })
     }
 
@@ -108,7 +108,7 @@ impl PolicySet {
             };
             if opinion.spared_by.is_none() {
                 opinion.rule = classify(stage, &kind.view(packet, &self.compatibility));
-                let verdict = opinion.rule.map(|rule| rules.rules.rule(rule).verdict);
+                let verdict = opinion.rule.map(|rule| rules.rule(rule).verdict);
                 opinion.verdict = verdict.unwrap_or(RuleVerdict::Pass);
                 spared.push((kind, kind.skips(verdict, &self.compatibility)));
             }
@@ -121,13 +121,4 @@ impl PolicySet {
             opinions,
         }
     }
-}
-
-/// The rule of a set that matches a key, by reading it from the top.
-pub(super) fn first_match(rules: &RuleSet, key: &FlowKey) -> Option<RuleIndex> {
-    let position = rules
-        .rules()
-        .iter()
-        .position(|rule| rules.matches(rule, key))?;
-    Some(RuleIndex(position as u32))
 }

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ipnet::IpNet;
 
 use super::document::Position;
 use super::{LabelSelector, PRIMARY_NETWORK, Place};
+use crate::classifier::shards::AddressGroups;
 use crate::wire::{Address, Family};
 
 /// Labels, or annotations: sorted by key.
@@ -66,6 +67,18 @@ impl Pod {
         let fits =
             |port: &&ContainerPort| port.protocol == protocol && port.name.as_deref() == Some(name);
         self.ports.iter().find(fits).map(|port| port.number)
+    }
+
+    /// Every number a port name stands for in this pod; one may be there twice.
+    pub fn port_numbers<'p>(
+        &'p self,
+        protocol: u8,
+        name: &'p str,
+    ) -> impl Iterator<Item = u16> + 'p {
+        let fits = move |port: &&ContainerPort| {
+            port.protocol == protocol && port.name.as_deref() == Some(name)
+        };
+        self.ports.iter().filter(fits).map(|port| port.number)
     }
 
     /// `namespace/name`.
@@ -238,6 +251,7 @@ pub struct Inventory {
     /// By `namespace/name`; a network's number is one more than its position.
     networks: BTreeMap<String, Network>,
     network_numbers: HashMap<String, u16>,
+    address_groups: OnceLock<Arc<AddressGroups>>,
 }
 
 impl Inventory {
@@ -408,6 +422,12 @@ impl Inventory {
         &self.pods
     }
 
+    /// Every pod with an identity of its own.
+    pub fn subjects(&self) -> impl Iterator<Item = (PodIndex, &Pod)> {
+        let pods = (0..).map(PodIndex).zip(&self.pods);
+        pods.filter(|(_, pod)| pod.is_subject())
+    }
+
     /// One pod by index.
     pub fn pod_at(&self, index: PodIndex) -> &Pod {
         &self.pods[index.0 as usize]
@@ -454,6 +474,28 @@ impl Inventory {
     /// The namespace of a name.
     pub fn namespace(&self, name: &str) -> Option<&Namespace> {
         self.namespaces.get(name)
+    }
+
+    /// The addresses of every namespace's pods, on any network: group `n` is the `n`th namespace.
+    pub fn address_groups(&self) -> &Arc<AddressGroups> {
+        self.address_groups.get_or_init(|| {
+            let groups: HashMap<&str, u32> = self
+                .namespaces
+                .keys()
+                .map(|name| &**name)
+                .zip(0..)
+                .collect();
+            let of_pod = |(_, pod): (PodIndex, &Pod)| {
+                let group = groups[&*pod.namespace];
+                let attached = pod.attachments.iter().flat_map(|one| &one.addresses);
+                let addresses = pod.addresses.iter().chain(attached).copied();
+                let addresses = addresses.map(Address::from_ip);
+                addresses
+                    .map(|(family, address)| (family, address, group))
+                    .collect::<Vec<_>>()
+            };
+            Arc::new(AddressGroups::new(self.subjects().flat_map(of_pod)))
+        })
     }
 
     /// Every node, sorted by name; mentioned ones too.

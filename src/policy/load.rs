@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::compatibility::MultiNetworkDialect;
 use super::decode::{Objects, decode};
@@ -12,8 +13,8 @@ use super::network_policy::PeerKind;
 use super::security_group::{Remote, rules_field};
 use super::selection::Selections;
 use super::{
-    Compatibility, Direction, Document, Finding, Loaded, MultiNetworkPolicy, Names, NetworkPolicy,
-    Policies, PolicySet, Ports, SecurityGroup, Severity, SourceFile, compile, document, lint,
+    Compatibility, Direction, Document, Finding, Loaded, MultiNetworkPolicy, Names, Policies,
+    PolicySet, Ports, SecurityGroup, Severity, SourceFile, compile, document, lint,
 };
 
 /// Parses, validates and compiles manifests. Names in rules have the addresses of `names`.
@@ -36,25 +37,13 @@ pub fn load_documents(
     compatibility: &Compatibility,
     names: &Names,
 ) -> Loaded {
-    let mut objects = decode(documents, compatibility, &mut findings);
+    let objects = decode(documents, compatibility, &mut findings);
     report_same_names(&objects, &mut findings);
     report_same_addresses(&objects, &mut findings);
     report_same_cluster_addresses(&objects, &mut findings);
     report_same_attachments(&objects, &mut findings);
     report_peers_without_addresses(&objects, compatibility, &mut findings);
     report_groups(&objects.policies.security_groups, &mut findings);
-    objects.policies.network_policies.sort_by(|one, other| {
-        let name = |policy: &NetworkPolicy| (policy.namespace.clone(), policy.name.clone());
-        name(one).cmp(&name(other))
-    });
-    let of_networks = &mut objects.policies.multi_network_policies;
-    of_networks.sort_by_key(|one| (one.policy.namespace.clone(), one.policy.name.clone()));
-    let tiers = &mut objects.policies.tiers;
-    tiers.sort_by(|one, other| one.precedence().cmp(&other.precedence()));
-    sort_egress(&mut objects.policies);
-    let groups = &mut objects.policies.security_groups;
-    groups.sort_by(|one, other| one.name.cmp(&other.name));
-    objects.vips.sort_by(|one, other| one.name.cmp(&other.name));
     let refused = findings
         .iter()
         .any(|finding| finding.severity == Severity::Error);
@@ -64,11 +53,12 @@ pub fn load_documents(
 }
 
 pub(super) fn assemble(
-    objects: Objects,
+    mut objects: Objects,
     compatibility: &Compatibility,
     names: &Names,
     findings: &mut Vec<Finding>,
 ) -> PolicySet {
+    sort(&mut objects);
     let policies = objects.policies;
     let compatibility = &policies.openshift.effective(compatibility);
     let mut objects = Objects {
@@ -95,15 +85,14 @@ pub(super) fn assemble(
         compatibility,
     };
     lint::lint(&input, findings);
-    let (stages, origins) = compile::compile(&input);
+    let stages = compile::compile(&input, None);
     drop(selections);
     let set = PolicySet {
-        inventory,
-        ports,
-        vips: objects.vips,
+        inventory: Arc::new(inventory),
+        ports: Arc::new(ports),
+        vips: objects.vips.into(),
         policies,
         stages,
-        origins,
         names: names.clone(),
         compatibility: *compatibility,
     };
@@ -121,13 +110,28 @@ pub(super) struct Input<'i> {
     pub compatibility: &'i Compatibility,
 }
 
-fn sort_egress(policies: &mut Policies) {
+/// Puts what is found by name, and what is asked in order, into that order.
+fn sort(objects: &mut Objects) {
+    let policies = &mut objects.policies;
+    let of_networks = &mut policies.multi_network_policies;
+    policies
+        .network_policies
+        .sort_by(|one, other| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)));
+    of_networks.sort_by(|MultiNetworkPolicy { policy: one, .. }, other| {
+        let other = &other.policy;
+        (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name))
+    });
+    let tiers = &mut policies.tiers;
+    tiers.sort_by(|one, other| one.precedence().cmp(&other.precedence()));
     policies.openshift.sort();
     let firewalls = &mut policies.egress_firewalls;
     firewalls
         .sort_by(|one, other| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)));
     let lists = &mut policies.admin_output_rules;
     lists.sort_by(|one, other| one.name.cmp(&other.name));
+    let groups = &mut policies.security_groups;
+    groups.sort_by(|one, other| one.name.cmp(&other.name));
+    objects.vips.sort_by(|one, other| one.name.cmp(&other.name));
 }
 
 /// Kind, namespace (empty for what is of the cluster) and name of an object.

@@ -53,10 +53,10 @@ pub use origin::Origin;
 pub use security_group::SecurityGroup;
 pub use selector::LabelSelector;
 pub use source::{ReadError, SourceFile, read_directory};
-pub use stage::{StageKind, StageMask, StageRules};
+pub use stage::{Shard, StageKind, StageMask, StageRules};
 pub use tiers::TierPolicy;
 
-use crate::classifier::OriginId;
+use std::sync::Arc;
 
 /// Which end of a connection a stage protects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -80,7 +80,7 @@ pub struct Loaded {
 #[derive(Debug, Clone, Default)]
 pub struct Policies {
     /// NetworkPolicy.
-    pub network_policies: Vec<NetworkPolicy>,
+    pub network_policies: Vec<Arc<NetworkPolicy>>,
     /// MultiNetworkPolicy.
     pub multi_network_policies: Vec<MultiNetworkPolicy>,
     /// AdminNetworkPolicy, BaselineAdminNetworkPolicy and ClusterNetworkPolicy, in the order in
@@ -116,7 +116,8 @@ impl Policies {
     /// The namespaces they are in.
     fn namespaces(&self) -> impl Iterator<Item = String> + '_ {
         let of_networks = self.multi_network_policies.iter().map(|one| &one.policy);
-        let of_network_policies = self.network_policies.iter().chain(of_networks);
+        let of_network_policies = self.network_policies.iter().map(|one| &**one);
+        let of_network_policies = of_network_policies.chain(of_networks);
         let of_network_policies = of_network_policies.map(|policy| &policy.namespace);
         let of_egress = self.openshift.egress_network_policies.iter();
         let of_egress = of_egress.map(|policy| &policy.namespace);
@@ -136,28 +137,19 @@ impl Policies {
 #[derive(Debug, Clone)]
 pub struct PolicySet {
     /// Pods, namespaces, nodes, services.
-    pub inventory: Inventory,
+    pub inventory: Arc<Inventory>,
     /// The attachments of its pods, as Kube-OVN sees them.
-    pub ports: Ports,
+    pub ports: Arc<Ports>,
     /// Addresses pods may have beside their own.
-    pub vips: Vec<Vip>,
+    pub vips: Arc<[Vip]>,
     /// Every policy object.
     pub policies: Policies,
     /// The evaluation steps in order: a packet passes when no step denies it.
     pub stages: Vec<StageRules>,
-    /// Where rules were written, by [`OriginId`].
-    pub origins: Vec<Origin>,
     /// The addresses of names when it was loaded.
     pub names: Names,
     /// The switches it was loaded with, with the plugin that a ClusterNetwork names.
     pub compatibility: Compatibility,
-}
-
-impl PolicySet {
-    /// Where a rule was written.
-    pub fn origin(&self, id: OriginId) -> &Origin {
-        &self.origins[id.0 as usize]
-    }
 }
 
 #[cfg(test)]

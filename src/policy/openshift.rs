@@ -144,7 +144,7 @@ impl ClusterNetwork {
 }
 
 /// Everything of OpenShift's network; each list sorted by namespace and name.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OpenShift {
     /// EgressNetworkPolicy.
     pub egress_network_policies: Vec<EgressNetworkPolicy>,

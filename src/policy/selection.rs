@@ -1,6 +1,6 @@
 //! Which pods a selector selects, for all policies of a load, without asking every pod each time.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -12,74 +12,74 @@ use crate::wire::{Address, Family};
 /// Addresses of pods, sorted.
 pub type Addresses = Rc<[(Family, Address)]>;
 
-/// Pods of one namespace by label.
-type LabelIndex<'i> = HashMap<(&'i str, &'i str), Vec<PodIndex>>;
+/// Addresses of pods that have a port name, with a number it has there, sorted.
+pub type NamedAddresses = Rc<[(Family, Address, u16)]>;
 
-/// Pods that have a port name, with its number, by protocol.
-type NamedPorts = HashMap<u8, Vec<(u16, PodIndex)>>;
+/// Pods of one namespace by label: key, then value.
+type LabelIndex = HashMap<String, HashMap<String, Vec<PodIndex>>>;
 
 /// Namespaces and pods of a peer as text, and the networks asked about.
 type PeerQuestion = (String, String, Vec<u16>);
 
+/// Protocol and name of a port, and the networks asked about.
+type PortQuestion = (u8, String, Vec<u16>);
+
 /// The cluster's own network alone.
 pub const PRIMARY: &[u16] = &[PRIMARY_NETWORK];
 
-/// Answers by selector; equal questions are worked out once.
+/// Answers by selector; equal questions are worked out once, and nothing before it is asked for.
 pub struct Selections<'i> {
     inventory: &'i Inventory,
-    labels: HashMap<&'i str, LabelIndex<'i>>,
-    by_port_name: HashMap<&'i str, NamedPorts>,
+    labels: RefCell<HashMap<String, Rc<LabelIndex>>>,
+    /// Pods that have a port of this name, by protocol.
+    by_port_name: OnceCell<HashMap<String, HashMap<u8, Vec<PodIndex>>>>,
     peers: RefCell<HashMap<PeerQuestion, Addresses>>,
+    named: RefCell<HashMap<PortQuestion, NamedAddresses>>,
 }
 
 impl<'i> Selections<'i> {
-    /// Indexes the inventory.
+    /// Nothing asked yet.
     pub fn new(inventory: &'i Inventory) -> Self {
-        let mut labels: HashMap<&str, LabelIndex> = HashMap::new();
-        let mut by_port_name: HashMap<_, NamedPorts> = HashMap::new();
-        for (position, pod) in inventory.pods().iter().enumerate() {
-            if !pod.is_subject() {
-                continue;
-            }
-            let index = PodIndex(position as u32);
-            let of_namespace = labels.entry(pod.namespace.as_str()).or_default();
-            for (key, value) in &pod.labels {
-                of_namespace.entry((key, value)).or_default().push(index);
-            }
-            for port in &pod.ports {
-                let Some(name) = port.name.as_deref() else {
-                    continue;
-                };
-                let of_name = by_port_name.entry(name).or_default();
-                let named = of_name.entry(port.protocol).or_default();
-                // Two containers may give one name two numbers; both count, each once.
-                let of_pod = named.iter().rev().take_while(|(_, last)| *last == index);
-                if !of_pod.into_iter().any(|(number, _)| *number == port.number) {
-                    named.push((port.number, index));
-                }
-            }
-        }
         Selections {
             inventory,
-            labels,
-            by_port_name,
+            labels: RefCell::default(),
+            by_port_name: OnceCell::new(),
             peers: RefCell::default(),
+            named: RefCell::default(),
         }
+    }
+
+    fn labels_in(&self, namespace: &str) -> Rc<LabelIndex> {
+        if let Some(known) = self.labels.borrow().get(namespace) {
+            return known.clone();
+        }
+        let mut labels = LabelIndex::new();
+        for &index in self.inventory.pods_in(namespace) {
+            let pod = self.inventory.pod_at(index);
+            for (key, value) in pod.labels.iter().filter(|_| pod.is_subject()) {
+                entry(entry(&mut labels, key), value).push(index);
+            }
+        }
+        let labels = Rc::new(labels);
+        let mut known = self.labels.borrow_mut();
+        known.insert(namespace.to_owned(), labels.clone());
+        labels
     }
 
     /// Pods with an identity of their own that the selector selects in a namespace, in order.
     pub fn pods_in(&self, namespace: &str, selector: &LabelSelector) -> Vec<PodIndex> {
         let all = self.inventory.pods_in(namespace);
         let none = &Vec::new();
-        let candidates = match self.labels.get(namespace) {
-            Some(index) => selector
-                .match_labels
-                .iter()
-                .map(|(key, value)| index.get(&(key.as_str(), value.as_str())).unwrap_or(none))
-                .min_by_key(|pods| pods.len())
-                .map_or(all, Vec::as_slice),
-            None => &[],
+        let index = match selector.match_labels.is_empty() {
+            true => Rc::default(),
+            false => self.labels_in(namespace),
         };
+        let candidates = selector
+            .match_labels
+            .iter()
+            .map(|(key, value)| index.get(key).and_then(|of| of.get(value)).unwrap_or(none))
+            .min_by_key(|pods| pods.len())
+            .map_or(all, Vec::as_slice);
         let selects = |index: &PodIndex| {
             let pod = self.inventory.pod_at(*index);
             pod.is_subject() && selector.matches(&pod.labels)
@@ -171,10 +171,59 @@ impl<'i> Selections<'i> {
         addresses.into()
     }
 
-    /// Every pod that has a port of this name and protocol, with its number.
-    pub fn named_ports(&self, protocol: u8, name: &str) -> &[(u16, PodIndex)] {
-        let of_name = self.by_port_name.get(name);
-        let named = of_name.and_then(|of_name| of_name.get(&protocol));
+    /// The pods that have a port of this name and protocol.
+    pub fn with_named_port(&self, protocol: u8, name: &str) -> &[PodIndex] {
+        let by_name = self.by_port_name.get_or_init(|| {
+            let mut by_name: HashMap<String, HashMap<u8, Vec<PodIndex>>> = HashMap::new();
+            for (index, pod) in self.inventory.subjects() {
+                for port in &pod.ports {
+                    let Some(name) = &port.name else {
+                        continue;
+                    };
+                    let pods = entry(&mut by_name, name).entry(port.protocol).or_default();
+                    // Two containers may give one name two numbers.
+                    if pods.last() != Some(&index) {
+                        pods.push(index);
+                    }
+                }
+            }
+            by_name
+        });
+        let named = by_name.get(name).and_then(|named| named.get(&protocol));
         named.map_or(&[], Vec::as_slice)
     }
+
+    /// The addresses of all pods that have a port of this name and protocol, on these networks,
+    /// each with every number the name has there.
+    pub fn named_addresses(&self, protocol: u8, name: &str, networks: &[u16]) -> NamedAddresses {
+        let question = (protocol, name.to_owned(), networks.to_vec());
+        if let Some(known) = self.named.borrow().get(&question) {
+            return known.clone();
+        }
+        let mut named = Vec::new();
+        for &index in self.with_named_port(protocol, name) {
+            let pod = self.inventory.pod_at(index);
+            for number in pod.port_numbers(protocol, name) {
+                let on = |network: &u16| self.inventory.addresses_on(pod, *network);
+                let addresses = networks
+                    .iter()
+                    .flat_map(on)
+                    .map(|&one| Address::from_ip(one));
+                named.extend(addresses.map(|(family, address)| (family, address, number)));
+            }
+        }
+        named.sort_unstable();
+        named.dedup();
+        let named: NamedAddresses = named.into();
+        self.named.borrow_mut().insert(question, named.clone());
+        named
+    }
+}
+
+/// As `map.entry(key.to_owned()).or_default()`, without the copy where the key is there already.
+fn entry<'m, T: Default>(map: &'m mut HashMap<String, T>, key: &str) -> &'m mut T {
+    if !map.contains_key(key) {
+        map.insert(key.to_owned(), T::default());
+    }
+    map.get_mut(key).expect("just made sure of")
 }

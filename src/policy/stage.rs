@@ -10,24 +10,41 @@
 //! end the asking within its family and direction, never beyond: an allowing NetworkPolicy spares
 //! the packet the Baseline tier of the same end, and nothing else.
 
+use std::sync::Arc;
+
 use super::admin_output::Effects;
 use super::compatibility::{
     Combination, Compatibility, EgressView, Established, MultiNetworkDialect,
 };
 use super::key::{MULTICAST_NETWORK, PRIMARY_NETWORK};
-use super::{Direction, PolicyKey};
-use crate::classifier::{RuleId, RuleSet, RuleVerdict};
+use super::{Direction, Origin, PolicyKey};
+use crate::classifier::shards::ShardRules;
+use crate::classifier::{Rule, RuleId, RuleIndex, RuleSet, RuleVerdict};
 use crate::wire::FlowKey;
 
-/// The rules of one evaluation step, for the whole inventory at once.
+/// The rules of one evaluation step, for the whole inventory.
 ///
-/// A key that no rule matches is not denied: the step has no opinion of it.
+/// A key that no rule matches is not denied: the step has no opinion of it. Rules are numbered
+/// through all shards: those of the first shard first.
 #[derive(Debug, Clone)]
 pub struct StageRules {
     /// Which step.
     pub kind: StageKind,
+    shards: Vec<Arc<Shard>>,
+    /// Number of the first rule of each shard.
+    firsts: Vec<u32>,
+}
+
+/// Rules of a step that are compiled together, and anew when one of them changes.
+#[derive(Debug, Clone, Default)]
+pub struct Shard {
+    /// The namespace whose pods the rules protect, by its number; `None` where they are about pods
+    /// of all namespaces: these are stronger than those of namespaces.
+    pub group: Option<u32>,
     /// The rules, strongest first.
     pub rules: RuleSet,
+    /// Where they were written, by [`crate::classifier::OriginId`].
+    pub origins: Vec<Origin>,
     /// What rules do beside deciding, by their identity. The data plane does not do it yet.
     pub effects: Vec<(RuleId, Effects)>,
 }
@@ -270,6 +287,77 @@ impl StageKind {
 }
 
 impl StageRules {
+    /// The rules of these shards.
+    pub fn new(kind: StageKind, shards: Vec<Arc<Shard>>) -> Self {
+        let mut next = 0;
+        let firsts = shards.iter().map(|shard| {
+            let first = next;
+            next += shard.rules.rules().len() as u32;
+            first
+        });
+        let firsts = firsts.collect();
+        StageRules {
+            kind,
+            shards,
+            firsts,
+        }
+    }
+
+    /// The shards.
+    pub fn shards(&self) -> &[Arc<Shard>] {
+        &self.shards
+    }
+
+    /// How many rules there are.
+    pub fn len(&self) -> usize {
+        let counts = self.shards.iter().map(|shard| shard.rules.rules().len());
+        counts.sum()
+    }
+
+    /// Is there none?
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Every rule, by [`RuleIndex`].
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.shards.iter().flat_map(|shard| shard.rules.rules())
+    }
+
+    /// The shard of a rule, and the rule's number in it.
+    pub fn shard_of(&self, RuleIndex(rule): RuleIndex) -> (&Shard, RuleIndex) {
+        let after = self.firsts.partition_point(|first| *first <= rule);
+        // Shards without rules begin where the next one does.
+        let position = after - 1;
+        (
+            &self.shards[position],
+            RuleIndex(rule - self.firsts[position]),
+        )
+    }
+
+    /// One rule.
+    pub fn rule(&self, rule: RuleIndex) -> &Rule {
+        let (shard, rule) = self.shard_of(rule);
+        shard.rules.rule(rule)
+    }
+
+    /// Where a rule was written.
+    pub fn origin(&self, rule: RuleIndex) -> &Origin {
+        let (shard, rule) = self.shard_of(rule);
+        shard.origin(rule)
+    }
+
+    /// The rule that decides a key, by reading all of them from the top: slow, and what everything
+    /// compiled is tested against.
+    pub fn first_match(&self, key: &FlowKey) -> Option<RuleIndex> {
+        let mut shards = self.shards.iter().zip(&self.firsts);
+        shards.find_map(|(shard, first)| {
+            let mut rules = shard.rules.rules().iter();
+            let position = rules.position(|rule| shard.rules.matches(rule, key))?;
+            Some(RuleIndex(first + position as u32))
+        })
+    }
+
     /// Short name of the family: `NP`.
     pub fn family(&self) -> &'static str {
         self.kind.family()
@@ -278,6 +366,21 @@ impl StageRules {
     /// Which end of the connection it protects.
     pub fn direction(&self) -> Direction {
         self.kind.direction()
+    }
+}
+
+impl Shard {
+    /// What is compiled of it.
+    pub fn rules(&self) -> ShardRules<'_> {
+        ShardRules {
+            group: self.group,
+            rules: &self.rules,
+        }
+    }
+
+    /// Where a rule was written.
+    pub fn origin(&self, rule: RuleIndex) -> &Origin {
+        &self.origins[self.rules.rule(rule).origin.0 as usize]
     }
 }
 

@@ -13,7 +13,9 @@ use super::key_classes::KeyClasses;
 use super::walk::Lanes;
 
 /// An address as a number: `u32` for IPv4, `u128` for IPv6.
-pub(super) trait Value: Copy + Ord + Debug + Send + Sync {
+pub(in crate::classifier) trait Value:
+    Copy + Ord + Debug + Send + Sync
+{
     /// From the number in the low bits.
     fn from_bits(bits: u128) -> Self;
     /// `min((self - first) >> shift, limit)`; anything up to the limit when `self < first`.
@@ -80,7 +82,7 @@ struct ListNode<V> {
 
 /// The class of every address of a family.
 #[derive(Debug, Clone)]
-pub(super) struct IntervalIndex<V> {
+pub(in crate::classifier) struct IntervalIndex<V> {
     root: Entry,
     buckets: Vec<BucketNode<V>>,
     lists: Vec<ListNode<V>>,
@@ -89,7 +91,7 @@ pub(super) struct IntervalIndex<V> {
 
 impl<V: Value> IntervalIndex<V> {
     /// From the first value and the class of each stretch of values; the first begins at 0.
-    pub(super) fn new(stretches: &[(u128, u32)]) -> Self {
+    pub(in crate::classifier) fn new(stretches: &[(u128, u32)]) -> Self {
         let mut index = IntervalIndex {
             root: CLASS,
             buckets: Vec::new(),
@@ -102,7 +104,7 @@ impl<V: Value> IntervalIndex<V> {
 
     /// The class of a value.
     #[inline]
-    pub(super) fn class(&self, value: V) -> u32 {
+    pub(in crate::classifier) fn class(&self, value: V) -> u32 {
         let mut at = self.root;
         while at & KIND == BUCKETS {
             at = self.bucket(at, value);
@@ -170,7 +172,7 @@ impl<V: Value> IntervalIndex<V> {
     }
 
     /// Memory in bytes.
-    pub(super) fn bytes(&self) -> u64 {
+    pub(in crate::classifier) fn bytes(&self) -> u64 {
         let bytes = size_of_val(self.buckets.as_slice())
             + size_of_val(self.lists.as_slice())
             + size_of_val(self.entries.as_slice());

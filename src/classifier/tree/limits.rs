@@ -24,6 +24,9 @@ pub struct Limits {
     /// copy too much, the list becomes a leaf as long as this allows it; past it, copying goes on
     /// until another limit ends it.
     pub rules_tested_max: u32,
+    /// Rules of all shards of a set up to which they are compiled as one tree: a single look-up is
+    /// quicker than two, and a small whole is soon compiled anew.
+    pub joined_rules_max: u32,
 }
 
 impl Limits {
@@ -34,8 +37,12 @@ impl Limits {
 
     /// Refuses a set of too many rules. Rule positions are packed into 29 bits.
     pub(super) fn check_rules(&self, rules: &RuleSet) -> Result<(), CompileError> {
+        self.check_count(rules.rules().len() as u64)
+    }
+
+    /// Refuses more rules than this.
+    pub(in crate::classifier) fn check_count(&self, needed: u64) -> Result<(), CompileError> {
         let allowed = u64::from(self.rules_max).min(1 << 28);
-        let needed = rules.rules().len() as u64;
         if needed <= allowed {
             return Ok(());
         }
@@ -77,6 +84,7 @@ impl Default for Limits {
             bytes_max: 512 << 20,
             memberships_max: 16_000_000,
             rules_tested_max: 512,
+            joined_rules_max: 1_000,
         }
     }
 }
@@ -127,4 +135,14 @@ pub enum CompileError {
         /// The rule being placed when it happened.
         rule: RuleIndex,
     },
+}
+
+impl CompileError {
+    /// The same error of a rule that stands behind so many others.
+    #[must_use]
+    pub(in crate::classifier) fn behind(mut self, first: u32) -> Self {
+        let CompileError::LimitExceeded { rule, .. } = &mut self;
+        rule.0 += first;
+        self
+    }
 }

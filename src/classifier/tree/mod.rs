@@ -5,7 +5,7 @@ mod choose;
 mod classes;
 mod dump;
 mod field;
-mod interval_index;
+pub(super) mod interval_index;
 mod key_classes;
 mod limits;
 mod local_field;

@@ -93,12 +93,14 @@ impl Classes {
     pub fn new(family: Family, deciders: [&Decider; 2]) -> Self {
         let trees: Vec<&Tree> = deciders
             .iter()
-            .flat_map(|d| d.trees())
-            .map(|t| &**t)
+            .flat_map(|decider| decider.trees())
+            .flat_map(|trees| trees.trees())
+            .map(|tree| &**tree)
             .collect();
         let rule_sets = || {
             let stages = deciders.iter().flat_map(|decider| &decider.policy().stages);
-            stages.map(|stage| &stage.rules)
+            let shards = stages.flat_map(|stage| stage.shards());
+            shards.map(|shard| &shard.rules)
         };
         let addresses: BTreeSet<u128> = rule_sets()
             .flat_map(RuleSet::address_sets)

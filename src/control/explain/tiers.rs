@@ -104,10 +104,11 @@ fn rule_name(policy: &TierPolicy, index: usize, rule: &TierRule) -> String {
 /// What the tier would have said without the rule that passes.
 fn spared(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> String {
     let set = decider.policy();
-    let rules = &set.stages[opinion.stage].rules;
-    let Some(RuleIndex(decided)) = opinion.rule else {
+    let Some(rule) = opinion.rule else {
         return String::new();
     };
+    let (shard, RuleIndex(decided)) = set.stages[opinion.stage].shard_of(rule);
+    let rules = &shard.rules;
     let own = rules.rule(RuleIndex(decided)).origin;
     let mut later = rules.rules().iter().skip(decided as usize + 1);
     let next = later.find(|rule| rule.origin != own && rules.matches(rule, key));
@@ -117,7 +118,10 @@ fn spared(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> String {
             RuleVerdict::Deny => "deny",
             RuleVerdict::Pass => "pass too",
         };
-        format!(", where {} would {does}", set.origin(next.origin).label)
+        format!(
+            ", where {} would {does}",
+            shard.origins[next.origin.0 as usize].label
+        )
     })
 }
 

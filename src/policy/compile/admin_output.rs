@@ -2,16 +2,15 @@
 //! what rules do beside deciding is kept as data.
 
 use super::scope::LIST;
-use super::{Compiler, Draft, Ranges, block, intern, push, rule_id, singles};
+use super::{Compiler, Draft, Ranges, StageDraft, block, intern, push, rule_id, singles};
 use crate::classifier::{AddressMatch, AddressSet, PortRange, ProtocolMatch, RuleVerdict};
 use crate::policy::admin_output::{Effects, OutputAction, OutputRule};
 use crate::policy::inventory::PodIndex;
-use crate::policy::stage::StageRules;
 
 const SYSTEM: &str = "AdminOutputRules";
 
 /// Compiles every list, in the order of their names, for every pod.
-pub fn compile(compiler: &mut Compiler, stage: &mut StageRules) {
+pub fn compile(compiler: &mut Compiler, stage: &mut StageDraft) {
     let lists = &compiler.policies.admin_output_rules;
     let namespaces = compiler.inventory.namespaces();
     let pods = compiler.pods_of_all(namespaces.map(|one| one.name.as_str()));
@@ -40,7 +39,7 @@ pub fn compile(compiler: &mut Compiler, stage: &mut StageRules) {
 impl Compiler<'_> {
     fn output_rule(
         &mut self,
-        stage: &mut StageRules,
+        stage: &mut StageDraft,
         list: &str,
         rule: &OutputRule,
         pods: &[PodIndex],

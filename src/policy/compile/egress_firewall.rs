@@ -4,18 +4,17 @@ use std::collections::HashMap;
 
 use super::openshift::verdict;
 use super::scope::LIST;
-use super::{Compiler, Draft, Ranges, block, intern, push, rule_id, singles};
+use super::{Compiler, Draft, Ranges, StageDraft, block, intern, push, rule_id, singles};
 use crate::classifier::{PortRange, ProtocolMatch};
 use crate::policy::EgressFirewall;
 use crate::policy::egress_firewall::{FirewallDestination, FirewallRule};
 use crate::policy::names::NameUser;
-use crate::policy::stage::StageRules;
 use crate::wire::{Address, Family, protocol};
 
 const SYSTEM: &str = "EgressFirewall";
 
 /// Compiles the EgressFirewalls named `default`.
-pub fn compile(compiler: &mut Compiler, stage: &mut StageRules) {
+pub fn compile(compiler: &mut Compiler, stage: &mut StageDraft) {
     let all = compiler.policies.egress_firewalls.iter();
     let enforced: Vec<_> = all.filter(|firewall| firewall.is_enforced()).collect();
     let pods = compiler.pods_of_all(enforced.iter().map(|one| one.namespace.as_str()));
@@ -29,7 +28,7 @@ pub fn compile(compiler: &mut Compiler, stage: &mut StageRules) {
 }
 
 impl Compiler<'_> {
-    fn firewall(&mut self, stage: &mut StageRules, firewall: &EgressFirewall) {
+    fn firewall(&mut self, stage: &mut StageDraft, firewall: &EgressFirewall) {
         let pods = self.pods_of(&firewall.namespace);
         let subject = self.pods(stage, &pods);
         let mut written: HashMap<String, u32> = HashMap::new();

@@ -12,12 +12,15 @@ mod scope;
 mod security_group;
 mod tiers;
 
+use std::sync::Arc;
+
 pub use network_policy::{ISOLATION_ANNOTATION, isolation_annotation};
 
+use super::admin_output::Effects;
 use super::inventory::{Inventory, PodIndex};
 use super::load::Input;
 use super::selection::{Addresses, PRIMARY, Selections};
-use super::stage::{StageKind, StageRules};
+use super::stage::{Shard, StageKind, StageRules};
 use super::{Compatibility, Direction, Names, Origin, PRIMARY_NETWORK, Policies, Ports};
 use crate::classifier::{
     AddressMatch, AddressSet, OriginId, PortRange, ProtocolMatch, Rule, RuleId, RuleSet,
@@ -28,44 +31,106 @@ use crate::wire::{Address, Family};
 /// Inclusive ranges, as [`AddressSet::from_ranges`] takes them.
 type Ranges = Vec<(Family, Address, Address)>;
 
-/// Compiles the policies in force into the steps that have rules, in order, and the origins of
-/// these rules. The steps of NetworkPolicy are always there, so that there is somebody to say that
-/// nobody isolates a pod.
-pub fn compile(input: &Input) -> (Vec<StageRules>, Vec<Origin>) {
-    let Input {
-        inventory,
-        ports,
-        selections,
-        policies,
-        names,
-        compatibility,
-    } = *input;
+/// Compiles the policies in force into the steps that have rules, in order. The steps of
+/// NetworkPolicy are always there, so that there is somebody to say that nobody isolates a pod.
+///
+/// `before` are the policies and steps of a set with the same inventory, names and switches: what
+/// the difference does not touch is taken from there.
+pub fn compile(input: &Input, before: Option<Before>) -> Vec<StageRules> {
     let mut compiler = Compiler {
-        inventory,
-        ports,
-        selections,
-        compatibility,
-        policies,
-        names,
+        inventory: input.inventory,
+        ports: input.ports,
+        selections: input.selections,
+        compatibility: input.compatibility,
+        policies: input.policies,
+        names: input.names,
         origins: Vec::new(),
     };
     let mut stages = Vec::new();
     for kind in StageKind::ALL {
-        let mut stage = StageRules {
-            kind,
-            rules: RuleSet::new(),
-            effects: Vec::new(),
-        };
-        compiler.compile(&mut stage);
-        let always = matches!(
+        let by_namespace = matches!(
             kind,
             StageKind::NetworkPolicyEgress | StageKind::NetworkPolicyIngress
         );
-        if always || !stage.rules.rules().is_empty() {
-            stages.push(stage);
+        let shards = match by_namespace {
+            true => network_policy::shards(&mut compiler, kind, before),
+            false => compiler.whole(kind, before),
+        };
+        if by_namespace || !shards.is_empty() {
+            stages.push(StageRules::new(kind, shards));
         }
     }
-    (stages, compiler.origins)
+    stages
+}
+
+/// What was compiled before.
+#[derive(Clone, Copy)]
+pub struct Before<'b> {
+    /// The policies.
+    pub policies: &'b Policies,
+    /// The steps they were compiled into.
+    pub stages: &'b [StageRules],
+}
+
+impl<'b> Before<'b> {
+    /// The shards of a step; none where it had no rules.
+    fn shards(self, kind: StageKind) -> &'b [Arc<Shard>] {
+        let mut stages = self.stages.iter();
+        let stage = stages.find(|stage| stage.kind == kind);
+        stage.map_or(&[], StageRules::shards)
+    }
+
+    /// Are the objects a step is compiled from the same?
+    fn is_same(self, kind: StageKind, now: &Policies) -> bool {
+        let before = self.policies;
+        let same_projects = || before.openshift == now.openshift;
+        match kind {
+            StageKind::SecurityGroupEgress
+            | StageKind::SecurityGroupEgressLower
+            | StageKind::SecurityGroupIngress
+            | StageKind::SecurityGroupIngressLower => before.security_groups == now.security_groups,
+            StageKind::NetworkPolicyEgress | StageKind::NetworkPolicyIngress => {
+                before.network_policies == now.network_policies
+            }
+            StageKind::MultiNetworkPolicyEgress | StageKind::MultiNetworkPolicyIngress => {
+                before.multi_network_policies == now.multi_network_policies
+            }
+            StageKind::AdminEgress
+            | StageKind::AdminIngress
+            | StageKind::BaselineEgress
+            | StageKind::BaselineIngress => before.tiers == now.tiers,
+            StageKind::ProjectIsolation | StageKind::EgressNetworkPolicy | StageKind::EgressIp => {
+                same_projects()
+            }
+            StageKind::EgressFirewall => {
+                before.egress_firewalls == now.egress_firewalls && same_projects()
+            }
+            StageKind::AdminOutput => {
+                before.admin_output_rules == now.admin_output_rules && same_projects()
+            }
+        }
+    }
+}
+
+/// A shard being compiled.
+struct StageDraft {
+    kind: StageKind,
+    rules: RuleSet,
+    effects: Vec<(RuleId, Effects)>,
+}
+
+impl StageDraft {
+    fn new(kind: StageKind) -> Self {
+        StageDraft {
+            kind,
+            rules: RuleSet::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    fn direction(&self) -> Direction {
+        self.kind.direction()
+    }
 }
 
 /// What the systems share while they compile.
@@ -134,11 +199,36 @@ impl Draft {
 }
 
 impl Compiler<'_> {
+    /// A step as one shard; none where it has no rules.
+    fn whole(&mut self, kind: StageKind, before: Option<Before>) -> Vec<Arc<Shard>> {
+        if let Some(before) = before.filter(|before| before.is_same(kind, self.policies)) {
+            return before.shards(kind).to_vec();
+        }
+        let mut stage = StageDraft::new(kind);
+        self.compile(&mut stage);
+        let shard = self.finish(stage, None);
+        shard.into_iter().collect()
+    }
+
+    /// The shard of what has been compiled; `None` where that is nothing.
+    fn finish(&mut self, stage: StageDraft, group: Option<u32>) -> Option<Arc<Shard>> {
+        let origins = std::mem::take(&mut self.origins);
+        let is_empty = stage.rules.rules().is_empty();
+        (!is_empty).then(|| {
+            Arc::new(Shard {
+                group,
+                rules: stage.rules,
+                origins,
+                effects: stage.effects,
+            })
+        })
+    }
+
     /// Fills a step with the rules of its system.
-    fn compile(&mut self, stage: &mut StageRules) {
+    fn compile(&mut self, stage: &mut StageDraft) {
         match stage.kind {
             StageKind::NetworkPolicyEgress | StageKind::NetworkPolicyIngress => {
-                network_policy::compile(self, stage);
+                unreachable!("compiled by namespace")
             }
             StageKind::SecurityGroupEgress
             | StageKind::SecurityGroupEgressLower
@@ -159,11 +249,11 @@ impl Compiler<'_> {
         }
     }
 
-    fn pods(&self, stage: &mut StageRules, pods: &[PodIndex]) -> AddressMatch {
+    fn pods(&self, stage: &mut StageDraft, pods: &[PodIndex]) -> AddressMatch {
         self.pods_on(stage, pods, PRIMARY)
     }
 
-    fn pods_on(&self, stage: &mut StageRules, pods: &[PodIndex], networks: &[u16]) -> AddressMatch {
+    fn pods_on(&self, stage: &mut StageDraft, pods: &[PodIndex], networks: &[u16]) -> AddressMatch {
         intern(
             stage,
             singles(&self.selections.addresses_on(pods, networks)),
@@ -177,7 +267,7 @@ impl Compiler<'_> {
         others.map(|_| PRIMARY_NETWORK)
     }
 
-    /// Origin of a rule no file holds.
+    /// Origin of a rule no file holds, in the table of the shard being compiled.
     fn implicit(&mut self, label: String) -> OriginId {
         self.origins.push(Origin {
             label,
@@ -198,7 +288,7 @@ impl Compiler<'_> {
 }
 
 /// Adds a rule, unless one of its ends is nobody.
-fn push(stage: &mut StageRules, draft: Draft) {
+fn push(stage: &mut StageDraft, draft: Draft) {
     let nobody = |end: AddressMatch| match end {
         AddressMatch::Any => false,
         AddressMatch::Set(id) => stage.rules.address_set(id).is_empty(),
@@ -224,7 +314,7 @@ fn push(stage: &mut StageRules, draft: Draft) {
     });
 }
 
-fn intern(stage: &mut StageRules, ranges: Ranges) -> AddressMatch {
+fn intern(stage: &mut StageDraft, ranges: Ranges) -> AddressMatch {
     AddressMatch::Set(stage.rules.intern(AddressSet::from_ranges(ranges)))
 }
 

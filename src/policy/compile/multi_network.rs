@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::network_policy::peers_text;
-use super::{Compiler, Draft, Networks, Ranges, block, intern, name_of, push, singles};
+use super::{Compiler, Draft, Networks, Ranges, StageDraft, block, intern, name_of, push, singles};
 use crate::classifier::{AddressMatch, ProtocolMatch, RuleId, RuleVerdict};
 use crate::policy::LabelSelector;
 use crate::policy::compatibility::{Icmp, MultiNetworkDialect};
@@ -22,7 +22,6 @@ use crate::policy::multi_network::{
     MultiNetworkPolicy, acts_on, iptables_reads, iptables_reads_peer, service_number,
 };
 use crate::policy::network_policy::{PeerKind, PolicyPort, PolicyRule, PortMatch};
-use crate::policy::stage::StageRules;
 use crate::wire::{Address, Family, protocol};
 
 /// Order of rules within a stage.
@@ -43,7 +42,7 @@ struct Active<'c> {
 }
 
 /// Compiles the rules of one direction.
-pub fn compile(compiler: &mut Compiler, stage: &mut StageRules) {
+pub fn compile(compiler: &mut Compiler, stage: &mut StageDraft) {
     let active = compiler.active(stage);
     let isolated = compiler.isolated_interfaces(&active);
     compiler.multi_own_node(stage, &isolated);
@@ -58,7 +57,7 @@ pub fn compile(compiler: &mut Compiler, stage: &mut StageRules) {
 }
 
 impl<'c> Compiler<'c> {
-    fn active(&self, stage: &StageRules) -> Vec<Active<'c>> {
+    fn active(&self, stage: &StageDraft) -> Vec<Active<'c>> {
         let dialect = self.compatibility.mnp_compat;
         let mut active = Vec::new();
         for object in &self.policies.multi_network_policies {
@@ -114,7 +113,7 @@ impl<'c> Compiler<'c> {
 
     fn multi_own_node(
         &mut self,
-        stage: &mut StageRules,
+        stage: &mut StageDraft,
         isolated: &BTreeMap<u16, BTreeSet<PodIndex>>,
     ) {
         let mut origin = None;
@@ -145,7 +144,7 @@ impl<'c> Compiler<'c> {
         }
     }
 
-    fn multi_icmp(&mut self, stage: &mut StageRules, isolated: &BTreeMap<u16, BTreeSet<PodIndex>>) {
+    fn multi_icmp(&mut self, stage: &mut StageDraft, isolated: &BTreeMap<u16, BTreeSet<PodIndex>>) {
         let mut origin = None;
         for (&number, pods) in isolated {
             let pods: Vec<_> = pods.iter().copied().collect();
@@ -171,7 +170,7 @@ impl<'c> Compiler<'c> {
 
     fn multi_isolation(
         &mut self,
-        stage: &mut StageRules,
+        stage: &mut StageDraft,
         isolated: &BTreeMap<u16, BTreeSet<PodIndex>>,
     ) {
         for (&number, pods) in isolated {
@@ -196,7 +195,7 @@ impl<'c> Compiler<'c> {
         }
     }
 
-    fn multi_policy(&mut self, stage: &mut StageRules, active: &Active, priority: &mut u32) {
+    fn multi_policy(&mut self, stage: &mut StageDraft, active: &Active, priority: &mut u32) {
         let policy = &active.object.policy;
         let direction = name_of(stage.direction());
         let iptables = self.compatibility.mnp_compat == MultiNetworkDialect::Iptables;
@@ -264,7 +263,7 @@ impl<'c> Compiler<'c> {
     /// What a rule's exceptions drop, whatever its ports.
     fn drops(
         &self,
-        stage: &mut StageRules,
+        stage: &mut StageDraft,
         rule: &PolicyRule,
         pods: &[PodIndex],
         number: u16,
@@ -332,7 +331,7 @@ fn numbered(port: &PolicyPort) -> Option<PolicyPort> {
     })
 }
 
-fn rule_id(stage: &StageRules, parts: &[&str]) -> RuleId {
+fn rule_id(stage: &StageDraft, parts: &[&str]) -> RuleId {
     let mut all = vec![name_of(stage.direction())];
     all.extend(parts);
     super::rule_id("MultiNetworkPolicy", &all)

@@ -1,10 +1,12 @@
 //! NetworkPolicies to rules: two stages, each one rule set for the whole inventory.
 //!
 //! ```text
-//! priority 0  own node        isolated pods of a node × its addresses     allow
-//!          1  icmp            only with icmp=always                       allow
-//!          2  policy rules    one per rule and port entry                 allow
-//!          3  isolation       the isolated pods of a namespace            deny
+//! first       own node        pods of a node × its addresses              no opinion
+//!
+//! then, for each namespace on its own:
+//! priority 0  icmp            only with icmp=always                       allow
+//!          1  policy rules    one per rule and port entry                 allow
+//!          2  isolation       the isolated pods                           deny
 //!          –  no rule         nobody isolates the pod                     no opinion
 //! ```
 //!
@@ -13,23 +15,25 @@
 //! per number the name has.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
-use super::{Compiler, Draft, Networks, Ranges, block, intern, name_of, push, singles};
+use super::{
+    Before, Compiler, Draft, Networks, Ranges, StageDraft, block, intern, name_of, push, singles,
+};
 use crate::classifier::{AddressMatch, AddressSet, PortRange, ProtocolMatch, RuleId, RuleVerdict};
 use crate::policy::compatibility::{Icmp, NetworkPolicyProfile, Plugin};
 use crate::policy::inventory::{Namespace, PodIndex};
 use crate::policy::network_policy::{Peer, PeerKind, PolicyPort, PolicyRule, PortMatch};
 use crate::policy::selection::Addresses;
-use crate::policy::stage::StageRules;
+use crate::policy::stage::{Shard, StageKind};
 use crate::policy::{Direction, LabelSelector, NetworkPolicy};
 use crate::wire::{Address, Family, protocol};
 
 /// Order of rules within a stage.
 mod priority {
-    pub const OWN_NODE: u32 = 0;
-    pub const ICMP: u32 = 1;
-    pub const POLICY: u32 = 2;
-    pub const ISOLATION: u32 = 3;
+    pub const ICMP: u32 = 0;
+    pub const POLICY: u32 = 1;
+    pub const ISOLATION: u32 = 2;
 }
 
 /// Annotation of a namespace that isolates its pods under `np_profile=v1beta1-isolation`.
@@ -43,94 +47,115 @@ pub fn isolation_annotation(namespace: &Namespace) -> Option<Result<bool, serde_
     Some(parsed.map(|annotation| annotation["ingress"]["isolation"] == "DefaultDeny"))
 }
 
-/// Compiles the rules of one direction. They do not know the exemptions of
-/// [`crate::policy::PolicyKey::exemption`].
-pub fn compile(compiler: &mut Compiler, stage: &mut StageRules) {
-    let direction = stage.direction();
-    let policies = compiler.policies.network_policies.iter();
-    let policies: Vec<_> = policies
-        .filter(|policy| policy.isolates(direction))
-        .map(|policy| (policy, compiler.selections.subjects(policy)))
-        .collect();
-    let isolated = compiler.isolated(&policies, direction);
-    compiler.network_policies(stage, &policies, isolated);
+/// Compiles the rules of one direction: what pods of all namespaces have in common, and a shard for
+/// each namespace. They do not know the exemptions of [`crate::policy::PolicyKey::exemption`].
+///
+/// Nothing of another namespace's policies has a part in what is asked of a pod, so that a
+/// namespace whose policies stayed keeps its shard.
+pub fn shards(compiler: &mut Compiler, kind: StageKind, before: Option<Before>) -> Vec<Arc<Shard>> {
+    if let Some(Plugin::MultiTenant | Plugin::Subnet) = compiler.compatibility.plugin {
+        return Vec::new();
+    }
+    let known = before.map_or(&[][..], |before| before.shards(kind));
+    let known_at = |group| known.binary_search_by_key(&Some(group), |shard| shard.group);
+    let all = &compiler.policies.network_policies;
+    let mut shards = Vec::new();
+    for (group, namespace) in (0..).zip(compiler.inventory.namespaces()) {
+        let policies = of_namespace(all, &namespace.name);
+        let stays = before.is_some_and(|before| {
+            policies == of_namespace(&before.policies.network_policies, &namespace.name)
+        });
+        if stays {
+            shards.extend(known_at(group).ok().map(|position| known[position].clone()));
+            continue;
+        }
+        let mut stage = StageDraft::new(kind);
+        compiler.namespace(&mut stage, namespace, policies);
+        shards.extend(compiler.finish(stage, Some(group)));
+    }
+    if shards.is_empty() {
+        return shards;
+    }
+    let common = match known.first().filter(|shard| shard.group.is_none()) {
+        Some(known) => Some(known.clone()),
+        None => {
+            let mut stage = StageDraft::new(kind);
+            compiler.own_node_rules(&mut stage);
+            compiler.finish(stage, None)
+        }
+    };
+    shards.splice(..0, common);
+    shards
 }
 
-/// A policy with the pods it selects.
-type Subjects<'c> = (&'c NetworkPolicy, Vec<PodIndex>);
+/// The policies of a namespace, of all by namespace and name.
+fn of_namespace<'p>(all: &'p [Arc<NetworkPolicy>], namespace: &str) -> &'p [Arc<NetworkPolicy>] {
+    let first = all.partition_point(|policy| *policy.namespace < *namespace);
+    let behind = all.partition_point(|policy| *policy.namespace <= *namespace);
+    &all[first..behind]
+}
 
-impl<'c> Compiler<'c> {
-    fn network_policies(
+impl Compiler<'_> {
+    /// The rules of one namespace.
+    fn namespace(
         &mut self,
-        stage: &mut StageRules,
-        policies: &[Subjects],
-        isolated: BTreeMap<&'c str, BTreeSet<PodIndex>>,
+        stage: &mut StageDraft,
+        namespace: &Namespace,
+        policies: &[Arc<NetworkPolicy>],
     ) {
-        self.own_node_rules(stage, isolated.values().flatten());
+        let direction = stage.direction();
+        let policies = policies.iter().filter(|policy| policy.isolates(direction));
+        let policies: Vec<_> = policies
+            .map(|policy| (&**policy, self.selections.subjects(policy)))
+            .collect();
+        let Some(isolated) = self.isolated(namespace, &policies, direction) else {
+            return;
+        };
         if self.compatibility.icmp == Icmp::Always {
-            let pods: Vec<_> = isolated.values().flatten().copied().collect();
-            self.icmp_rules(stage, &pods);
+            self.icmp_rules(stage, &namespace.name, &isolated);
         }
-        for (policy, subjects) in policies {
-            if isolated.contains_key(&*policy.namespace) {
-                self.policy_rules(stage, policy, subjects);
-            }
+        for (policy, subjects) in &policies {
+            self.policy_rules(stage, policy, subjects);
         }
-        for (namespace, pods) in &isolated {
-            let pods: Vec<_> = pods.iter().copied().collect();
-            let subject = self.pods(stage, &pods);
-            let draft = Draft {
-                id: rule_id(&[namespace, "*", name_of(stage.direction()), "isolation"]),
-                priority: priority::ISOLATION,
-                origin: self.implicit(format!("NetworkPolicy/{namespace}/*#isolation")),
-                zone: self.primary_zone(),
-                ..Draft::any(subject, AddressMatch::Any, RuleVerdict::Deny)
-            };
-            push(stage, draft);
-        }
+        let subject = self.pods(stage, &isolated);
+        let draft = Draft {
+            id: rule_id(&[&namespace.name, "*", name_of(direction), "isolation"]),
+            priority: priority::ISOLATION,
+            origin: self.implicit(format!("NetworkPolicy/{}/*#isolation", namespace.name)),
+            zone: self.primary_zone(),
+            ..Draft::any(subject, AddressMatch::Any, RuleVerdict::Deny)
+        };
+        push(stage, draft);
     }
 
-    /// The isolated pods by namespace.
+    /// The isolated pods of a namespace, sorted; `None` where policies do not count.
     fn isolated(
         &self,
-        policies: &[Subjects<'c>],
+        namespace: &Namespace,
+        policies: &[(&NetworkPolicy, Vec<PodIndex>)],
         direction: Direction,
-    ) -> BTreeMap<&'c str, BTreeSet<PodIndex>> {
-        let mut isolated: BTreeMap<&str, BTreeSet<PodIndex>> = BTreeMap::new();
-        if let Some(Plugin::MultiTenant | Plugin::Subnet) = self.compatibility.plugin {
-            return isolated;
-        }
+    ) -> Option<Vec<PodIndex>> {
         if self.compatibility.np_profile == NetworkPolicyProfile::V1Beta1Isolation {
             // Egress came with the profile that isolates pod by pod.
-            let denied = |namespace: &&Namespace| {
-                let annotation = isolation_annotation(namespace);
-                direction == Direction::Ingress && matches!(annotation, Some(Ok(true)))
+            let annotation = isolation_annotation(namespace);
+            let denied = direction == Direction::Ingress && matches!(annotation, Some(Ok(true)));
+            let pods = || {
+                self.selections
+                    .pods_in(&namespace.name, &Default::default())
             };
-            for namespace in self.inventory.namespaces().filter(denied) {
-                let pods = self
-                    .selections
-                    .pods_in(&namespace.name, &Default::default());
-                isolated.insert(&namespace.name, pods.into_iter().collect());
-            }
-            return isolated;
+            return denied.then(pods);
         }
-        for (policy, subjects) in policies {
-            let of_namespace = isolated.entry(&policy.namespace).or_default();
-            of_namespace.extend(subjects);
-        }
-        isolated
+        let subjects = policies.iter().flat_map(|(_, subjects)| subjects);
+        let isolated: BTreeSet<PodIndex> = subjects.copied().collect();
+        Some(isolated.into_iter().collect())
     }
 
     /// NetworkPolicy does not stand between a pod and the addresses of the node it runs on; whoever
-    /// else has an opinion of it may.
-    fn own_node_rules<'p>(
-        &mut self,
-        stage: &mut StageRules,
-        isolated: impl Iterator<Item = &'p PodIndex>,
-    ) {
+    /// else has an opinion of it may. Of a pod that nobody isolates this says nothing new.
+    fn own_node_rules(&mut self, stage: &mut StageDraft) {
         let mut by_node: BTreeMap<&str, Vec<PodIndex>> = BTreeMap::new();
-        for &index in isolated {
-            if let Some(node) = &self.inventory.pod_at(index).node_name {
+        for (index, pod) in self.inventory.subjects() {
+            if let Some(node) = &pod.node_name {
                 by_node.entry(node).or_default().push(index);
             }
         }
@@ -149,7 +174,6 @@ impl<'c> Compiler<'c> {
             let peer = intern(stage, singles(&addresses));
             let draft = Draft {
                 id: rule_id(&["*", "*", name_of(stage.direction()), "own-node", name]),
-                priority: priority::OWN_NODE,
                 origin: *origin.get_or_insert_with(|| self.implicit(label())),
                 zone: self.primary_zone(),
                 ..Draft::any(subject, peer, RuleVerdict::Pass)
@@ -160,10 +184,7 @@ impl<'c> Compiler<'c> {
 
     /// `icmp=always`: ICMP over IPv4 and ICMPv6 over IPv6, for pods that are isolated; of others
     /// this step has no opinion, and the next tier may have one.
-    fn icmp_rules(&mut self, stage: &mut StageRules, pods: &[PodIndex]) {
-        if pods.is_empty() {
-            return;
-        }
+    fn icmp_rules(&mut self, stage: &mut StageDraft, namespace: &str, pods: &[PodIndex]) {
         let addresses = self.selections.addresses(pods);
         let origin = self.implicit("NetworkPolicy/*/*#icmp".to_owned());
         for (family, number) in [(Family::V4, protocol::ICMP), (Family::V6, protocol::ICMPV6)] {
@@ -171,7 +192,7 @@ impl<'c> Compiler<'c> {
             let id = protocol::name(number);
             let subject = intern(stage, singles(&of_family.copied().collect()));
             let draft = Draft {
-                id: rule_id(&["*", "*", name_of(stage.direction()), "icmp", &id]),
+                id: rule_id(&[namespace, "*", name_of(stage.direction()), "icmp", &id]),
                 priority: priority::ICMP,
                 protocol: ProtocolMatch::Number(number),
                 zone: self.primary_zone(),
@@ -182,7 +203,7 @@ impl<'c> Compiler<'c> {
         }
     }
 
-    fn policy_rules(&mut self, stage: &mut StageRules, policy: &NetworkPolicy, pods: &[PodIndex]) {
+    fn policy_rules(&mut self, stage: &mut StageDraft, policy: &NetworkPolicy, pods: &[PodIndex]) {
         let direction = name_of(stage.direction());
         let mut written: HashMap<String, u32> = HashMap::new();
         for (index, rule) in policy.rules(stage.direction()).iter().enumerate() {
@@ -221,7 +242,7 @@ impl<'c> Compiler<'c> {
     /// and origin are left to the caller.
     pub(super) fn clauses(
         &self,
-        stage: &mut StageRules,
+        stage: &mut StageDraft,
         rule: &PolicyRule,
         pods: &[PodIndex],
         peer: AddressMatch,
@@ -253,10 +274,10 @@ impl<'c> Compiler<'c> {
                 PortMatch::Named(name) => {
                     let among = match stage.direction() {
                         Direction::Ingress => {
-                            self.numbers(entry.protocol, name, Some(pods), None, networks.own)
+                            self.numbers_of(entry.protocol, name, pods, networks.own)
                         }
                         Direction::Egress => {
-                            self.numbers(entry.protocol, name, None, peers, networks.peers)
+                            self.numbers_within(entry.protocol, name, peers, networks.peers)
                         }
                     };
                     for (number, addresses) in among {
@@ -275,36 +296,59 @@ impl<'c> Compiler<'c> {
         clauses
     }
 
-    /// The numbers a port name has, each with the addresses of the pods that give it this number,
-    /// among these pods (or all), and within these addresses (or anywhere).
-    pub(super) fn numbers(
+    /// The numbers a port name has among these pods, each with the addresses of those that give it
+    /// this number.
+    pub(super) fn numbers_of(
         &self,
         protocol: u8,
         name: &str,
-        pods: Option<&[PodIndex]>,
-        within: Option<&[(Family, Address, Address)]>,
+        pods: &[PodIndex],
         networks: &[u16],
     ) -> BTreeMap<u16, Addresses> {
-        let within = within.map(|ranges| AddressSet::from_ranges(ranges.iter().copied()));
         let mut numbers: BTreeMap<u16, Vec<PodIndex>> = BTreeMap::new();
-        for &(number, index) in self.selections.named_ports(protocol, name) {
-            // Subjects are sorted by index.
-            if pods.is_none_or(|pods| pods.binary_search(&index).is_ok()) {
+        for &index in pods {
+            for number in self.inventory.pod_at(index).port_numbers(protocol, name) {
                 numbers.entry(number).or_default().push(index);
             }
         }
-        let addresses = |pods: Vec<PodIndex>| -> Addresses {
-            let all = self.selections.addresses_on(&pods, networks);
-            let inside = |(family, address): &&(Family, Address)| {
-                within
-                    .as_ref()
-                    .is_none_or(|within| within.contains(*family, *address))
-            };
-            all.iter().filter(inside).copied().collect()
-        };
+        let addresses = |pods: Vec<PodIndex>| self.selections.addresses_on(&pods, networks);
+        let numbers = numbers.into_iter();
         numbers
-            .into_iter()
             .map(|(number, pods)| (number, addresses(pods)))
+            .collect()
+    }
+
+    /// The numbers a port name has within these addresses, or anywhere, each with the addresses of
+    /// the pods that give it this number.
+    pub(super) fn numbers_within(
+        &self,
+        protocol: u8,
+        name: &str,
+        within: Option<&[(Family, Address, Address)]>,
+        networks: &[u16],
+    ) -> BTreeMap<u16, Addresses> {
+        let named = self.selections.named_addresses(protocol, name, networks);
+        let mut numbers: BTreeMap<u16, Vec<(Family, Address)>> = BTreeMap::new();
+        let mut note = |named: &[(Family, Address, u16)]| {
+            for &(family, address, number) in named {
+                numbers.entry(number).or_default().push((family, address));
+            }
+        };
+        match within {
+            None => note(&named),
+            Some(within) => {
+                // The canonical set names no address twice.
+                let within = AddressSet::from_ranges(within.iter().copied());
+                for (family, first, last) in within.iter() {
+                    let begin = named.partition_point(|one| (one.0, one.1) < (family, first));
+                    let end = named.partition_point(|one| (one.0, one.1) <= (family, last));
+                    note(&named[begin..end]);
+                }
+            }
+        }
+        let numbers = numbers.into_iter();
+        numbers
+            .map(|(number, addresses)| (number, addresses.into()))
             .collect()
     }
 

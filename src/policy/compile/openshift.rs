@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 
 use super::scope::{EXEMPT, LIST};
-use super::{Compiler, Draft, Ranges, block, intern, push, rule_id, singles};
+use super::{Compiler, Draft, Ranges, StageDraft, block, intern, push, rule_id, singles};
 use crate::classifier::{AddressMatch, RuleVerdict};
 use crate::policy::inventory::PodIndex;
 use crate::policy::key::MULTICAST_NETWORK;
@@ -21,7 +21,6 @@ use crate::policy::openshift::{
     Destination, EgressAddresses, EgressRule, GLOBAL, OpenShift, PolicyState, Projects, RuleType,
     is_everything, multicast_ranges, policy_states,
 };
-use crate::policy::stage::StageRules;
 use crate::wire::{Address, Family};
 
 /// Order of rules of project isolation.
@@ -39,7 +38,7 @@ const POLICY: &str = "EgressNetworkPolicy";
 const ADDRESSES: &str = "egressIPs";
 
 /// The rules between projects.
-pub fn isolation(compiler: &mut Compiler, stage: &mut StageRules) {
+pub fn isolation(compiler: &mut Compiler, stage: &mut StageDraft) {
     let plugin = compiler.compatibility.plugin;
     let projects = Projects::new(compiler.inventory, &compiler.policies.openshift, plugin);
     if plugin.is_some() || !compiler.policies.openshift.net_namespaces.is_empty() {
@@ -52,7 +51,7 @@ pub fn isolation(compiler: &mut Compiler, stage: &mut StageRules) {
 
 impl Compiler<'_> {
     /// Multicast stays within a network all of whose projects want it.
-    fn multicast(&mut self, stage: &mut StageRules, projects: &Projects) {
+    fn multicast(&mut self, stage: &mut StageDraft, projects: &Projects) {
         let groups = intern(stage, multicast_ranges().into());
         for (vnid, members) in projects.by_vnid() {
             let known = members.iter().copied();
@@ -106,7 +105,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn unicast(&mut self, stage: &mut StageRules, projects: &Projects) {
+    fn unicast(&mut self, stage: &mut StageDraft, projects: &Projects) {
         let by_vnid = projects.by_vnid();
         let mut numbered = Vec::new();
         let mut destinations = Ranges::new();
@@ -188,7 +187,7 @@ impl Compiler<'_> {
 }
 
 /// The rules of EgressNetworkPolicies.
-pub fn egress_network_policies(compiler: &mut Compiler, stage: &mut StageRules) {
+pub fn egress_network_policies(compiler: &mut Compiler, stage: &mut StageDraft) {
     let plugin = compiler.compatibility.plugin;
     let openshift = &compiler.policies.openshift;
     let projects = Projects::new(compiler.inventory, openshift, plugin);
@@ -230,7 +229,7 @@ pub fn egress_network_policies(compiler: &mut Compiler, stage: &mut StageRules) 
 }
 
 impl Compiler<'_> {
-    fn egress_rules(&mut self, stage: &mut StageRules, position: usize, pods: &[PodIndex]) {
+    fn egress_rules(&mut self, stage: &mut StageDraft, position: usize, pods: &[PodIndex]) {
         let policy = &self.policies.openshift.egress_network_policies[position];
         let subject = self.pods(stage, pods);
         let mut written: HashMap<String, u32> = HashMap::new();
@@ -287,7 +286,7 @@ pub fn verdict(rule_type: RuleType) -> RuleVerdict {
 }
 
 /// The rules of egress addresses.
-pub fn egress_addresses(compiler: &mut Compiler, stage: &mut StageRules) {
+pub fn egress_addresses(compiler: &mut Compiler, stage: &mut StageDraft) {
     let plugin = compiler.compatibility.plugin;
     if !OpenShift::has_networks(plugin) {
         return;

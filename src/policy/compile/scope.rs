@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{Compiler, Draft, intern, push, rule_id, singles};
+use super::{Compiler, Draft, StageDraft, intern, push, rule_id, singles};
 use crate::classifier::{AddressMatch, PortRange, ProtocolMatch, RuleVerdict};
 use crate::policy::inventory::PodIndex;
 use crate::policy::openshift::cluster_ranges;
-use crate::policy::stage::StageRules;
 use crate::wire::{Address, protocol};
 
 /// Priority of the rules that take packets out of a list before it is asked.
@@ -17,7 +16,7 @@ pub const LIST: u32 = 1;
 
 impl Compiler<'_> {
     /// Destinations that are in the cluster are none of the list's business.
-    pub(super) fn pass_inside(&mut self, stage: &mut StageRules, system: &str, pods: &[PodIndex]) {
+    pub(super) fn pass_inside(&mut self, stage: &mut StageDraft, system: &str, pods: &[PodIndex]) {
         let subject = self.pods(stage, pods);
         let ranges = cluster_ranges(self.inventory, &self.policies.openshift);
         let peer = intern(stage, ranges);
@@ -33,7 +32,7 @@ impl Compiler<'_> {
     /// A pod reaches port 53 of the node it runs on, whatever the list says.
     pub(super) fn pass_own_node_dns(
         &mut self,
-        stage: &mut StageRules,
+        stage: &mut StageDraft,
         system: &str,
         pods: &[PodIndex],
     ) {
@@ -56,7 +55,7 @@ impl Compiler<'_> {
     /// A pod and the node it runs on are none of the list's business.
     pub(super) fn pass_own_node(
         &mut self,
-        stage: &mut StageRules,
+        stage: &mut StageDraft,
         system: &str,
         pods: &[PodIndex],
     ) {
@@ -71,7 +70,7 @@ impl Compiler<'_> {
         }
     }
 
-    fn own_node(&self, stage: &mut StageRules, node: &str, pods: &[PodIndex]) -> Draft {
+    fn own_node(&self, stage: &mut StageDraft, node: &str, pods: &[PodIndex]) -> Draft {
         let node = self.inventory.node(node);
         let addresses = node.map_or(&[][..], |node| &node.addresses);
         let addresses = addresses.iter().map(|&one| Address::from_ip(one)).collect();

@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Compiler, Draft, Ranges, block, intern, name_of, push};
+use super::{Compiler, Draft, Ranges, StageDraft, block, intern, name_of, push};
 use crate::classifier::{
     AddressMatch, AddressSet, OriginId, PortRange, ProtocolMatch, RuleVerdict,
 };
@@ -23,7 +23,7 @@ use crate::policy::kube_ovn::Port;
 use crate::policy::security_group::{
     GroupPolicy, GroupProtocol, GroupRule, Remote, SecurityGroup, rules_field,
 };
-use crate::policy::stage::{StageKind, StageRules};
+use crate::policy::stage::StageKind;
 use crate::policy::{Direction, PRIMARY_NETWORK};
 use crate::wire::{Address, Family, protocol};
 
@@ -64,7 +64,7 @@ struct Base {
 }
 
 /// Compiles one tier of one direction.
-pub fn compile(compiler: &mut Compiler, stage: &mut StageRules) {
+pub fn compile(compiler: &mut Compiler, stage: &mut StageDraft) {
     let tier = match stage.kind {
         StageKind::SecurityGroupEgressLower | StageKind::SecurityGroupIngressLower => 1,
         _ => 0,
@@ -177,7 +177,7 @@ impl<'c> Compiler<'c> {
     /// What one group says of its members.
     fn group(
         &mut self,
-        stage: &mut StageRules,
+        stage: &mut StageDraft,
         group: &'c SecurityGroup,
         members: &[&Port],
         bindings: &Bindings,
@@ -239,7 +239,7 @@ impl<'c> Compiler<'c> {
     }
 
     /// What is said of every bound port, whatever its groups.
-    fn of_all(&mut self, stage: &mut StageRules, bindings: &Bindings, drafts: &mut Vec<Draft>) {
+    fn of_all(&mut self, stage: &mut StageDraft, bindings: &Bindings, drafts: &mut Vec<Draft>) {
         let direction = name_of(stage.direction());
         let bound = by_network(&bindings.bound);
         if !bound.is_empty() {
@@ -276,7 +276,7 @@ impl<'c> Compiler<'c> {
 }
 
 fn base_draft(
-    stage: &mut StageRules,
+    stage: &mut StageDraft,
     base: &Base,
     own: &Ranges,
     zone: Option<u16>,

@@ -11,11 +11,11 @@
 
 use std::collections::HashMap;
 
-use super::{Compiler, Draft, Ranges, block, intern, name_of, push, rule_id, singles};
+use super::{Compiler, Draft, Ranges, StageDraft, block, intern, name_of, push, rule_id, singles};
 use crate::classifier::{AddressMatch, PortRange, ProtocolMatch, RuleVerdict};
 use crate::policy::compatibility::AdminScope;
 use crate::policy::inventory::PodIndex;
-use crate::policy::stage::{StageKind, StageRules};
+use crate::policy::stage::StageKind;
 use crate::policy::tiers::{
     Action, PodScope, Tier, TierPeer, TierPeerKind, TierPort, TierRule, domain_fits,
 };
@@ -31,7 +31,7 @@ type Named = (
 );
 
 /// Compiles the rules of one tier and direction.
-pub fn compile(compiler: &mut Compiler, stage: &mut StageRules) {
+pub fn compile(compiler: &mut Compiler, stage: &mut StageDraft) {
     let tier = match stage.kind {
         StageKind::AdminEgress | StageKind::AdminIngress => Tier::Admin,
         _ => Tier::Baseline,
@@ -44,7 +44,7 @@ pub fn compile(compiler: &mut Compiler, stage: &mut StageRules) {
 }
 
 impl Compiler<'_> {
-    fn tier_policy(&mut self, stage: &mut StageRules, policy: &TierPolicy, priority: &mut u32) {
+    fn tier_policy(&mut self, stage: &mut StageDraft, policy: &TierPolicy, priority: &mut u32) {
         let direction = name_of(stage.direction());
         let rules = policy.rules(stage.direction());
         if rules.is_empty() {
@@ -101,7 +101,7 @@ impl Compiler<'_> {
     /// The compiled rules of a policy rule, each with its port entry as text.
     fn tier_clauses(
         &self,
-        stage: &mut StageRules,
+        stage: &mut StageDraft,
         rule: &TierRule,
         pods: &[PodIndex],
         network: u16,
@@ -164,7 +164,7 @@ impl Compiler<'_> {
     /// it so in place of the end they are, protocol and port.
     fn tier_named(
         &self,
-        stage: &mut StageRules,
+        stage: &mut StageDraft,
         name: &str,
         pods: &[PodIndex],
         peers: &[(Family, Address, Address)],
@@ -174,8 +174,8 @@ impl Compiler<'_> {
         let mut named = Vec::new();
         for number in [protocol::TCP, protocol::UDP, protocol::SCTP] {
             let numbers = match stage.direction() {
-                Direction::Ingress => self.numbers(number, name, Some(pods), None, networks),
-                Direction::Egress => self.numbers(number, name, None, Some(peers), networks),
+                Direction::Ingress => self.numbers_of(number, name, pods, networks),
+                Direction::Egress => self.numbers_within(number, name, Some(peers), networks),
             };
             for (port, addresses) in numbers {
                 let receivers = Some(intern(stage, singles(&addresses)));

@@ -1,5 +1,7 @@
 //! What every object has (`apiVersion`, `kind`, `metadata`), and lists of objects.
 
+use std::sync::Arc;
+
 use super::super::Policies;
 use super::super::document::{Field, Node, Position};
 use super::super::finding::id;
@@ -114,7 +116,7 @@ fn decode_kind(
             keep(reader, mark, &mut objects.services, service);
         }
         Kind::NetworkPolicy => {
-            let policy = network_policy::decode(reader, fields, metadata);
+            let policy = Arc::new(network_policy::decode(reader, fields, metadata));
             keep(reader, mark, &mut objects.policies.network_policies, policy);
         }
         Kind::MultiNetworkPolicy => {

@@ -1,6 +1,7 @@
 //! NetworkPolicies that do nothing, or not what their writer will have meant.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::policy::compatibility::{NetworkPolicyProfile, Plugin};
 use crate::policy::compile::{ISOLATION_ANNOTATION, isolation_annotation};
@@ -16,7 +17,7 @@ use crate::wire::protocol;
 pub fn lint(
     inventory: &Inventory,
     selections: &Selections,
-    policies: &[NetworkPolicy],
+    policies: &[Arc<NetworkPolicy>],
     compatibility: &Compatibility,
     findings: &mut Vec<Finding>,
 ) {
@@ -196,16 +197,16 @@ impl Linter<'_> {
             let PortMatch::Named(name) = &port.ports else {
                 continue;
             };
-            let counts = |index: &PodIndex| {
-                direction == Direction::Egress || subjects.binary_search(index).is_ok()
+            let named = |index: &PodIndex, protocol| {
+                let pod = self.inventory.pod_at(*index);
+                pod.port_numbers(protocol, name).next().is_some()
             };
-            let has = |protocol| {
-                let named = self.selections.named_ports(protocol, name);
-                named
-                    .iter()
-                    .map(|(_, index)| index)
-                    .find(|index| counts(index))
-                    .copied()
+            let has = |protocol| match direction {
+                Direction::Ingress => subjects.iter().copied().find(|pod| named(pod, protocol)),
+                Direction::Egress => {
+                    let pods = self.selections.with_named_port(protocol, name);
+                    pods.first().copied()
+                }
             };
             if has(port.protocol).is_some() {
                 continue;
@@ -256,7 +257,7 @@ impl Linter<'_> {
     }
 
     /// Egress rules that forget DNS, the commonest of all mistakes.
-    fn name_service(&mut self, policies: &[NetworkPolicy], subjects: &[Vec<PodIndex>]) {
+    fn name_service(&mut self, policies: &[Arc<NetworkPolicy>], subjects: &[Vec<PodIndex>]) {
         let egress = || {
             policies
                 .iter()
@@ -304,8 +305,10 @@ impl Linter<'_> {
                 PortMatch::Any => true,
                 PortMatch::Range { first, last } => (*first..=*last).contains(&53),
                 PortMatch::Named(name) => {
-                    let named = self.selections.named_ports(protocol::UDP, name);
-                    named.iter().any(|(number, _)| *number == 53)
+                    let pods = self.selections.with_named_port(protocol::UDP, name).iter();
+                    let pods = pods.map(|index| self.inventory.pod_at(*index));
+                    let mut numbers = pods.flat_map(|pod| pod.port_numbers(protocol::UDP, name));
+                    numbers.any(|number| number == 53)
                 }
             }
     }

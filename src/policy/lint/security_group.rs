@@ -7,7 +7,6 @@ use ipnet::IpNet;
 
 use super::super::compatibility::UnknownGroups;
 use super::super::document::Position;
-use super::super::evaluate::first_match;
 use super::super::finding::id;
 use super::super::kube_ovn::annotation;
 use super::super::security_group::{GroupPolicy, GroupProtocol, GroupRule, Remote, rules_field};
@@ -366,11 +365,12 @@ impl<'l> Linter<'l> {
                 continue;
             }
             let view = stage.kind.view(&packet, &set.compatibility);
-            let rule = stage.rules.rule(first_match(&stage.rules, &view)?);
+            let number = stage.first_match(&view)?;
+            let rule = stage.rule(number);
             match rule.verdict {
                 RuleVerdict::Allow => return None,
                 RuleVerdict::Deny => {
-                    let origin = set.origin(rule.origin);
+                    let origin = stage.origin(number);
                     return Some(match &origin.place {
                         Some(place) => (format!("{} at {place}", origin.label), true),
                         None => ("no rule allows it".to_owned(), false),

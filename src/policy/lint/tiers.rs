@@ -178,14 +178,18 @@ impl Linter<'_> {
             let TierPort::Named(name) = port else {
                 continue;
             };
-            let counts = |index: &PodIndex| {
-                direction == Direction::Egress || subjects.binary_search(index).is_ok()
+            let has = |protocol: u8| match direction {
+                Direction::Ingress => subjects.iter().any(|index| {
+                    let pod = self.inventory.pod_at(*index);
+                    pod.port_numbers(protocol, name).next().is_some()
+                }),
+                Direction::Egress => {
+                    let pods = self.selections.with_named_port(protocol, name);
+                    !pods.is_empty()
+                }
             };
-            let protocols = [protocol::TCP, protocol::UDP, protocol::SCTP];
-            let mut named = protocols
-                .iter()
-                .flat_map(|protocol| self.selections.named_ports(*protocol, name));
-            if named.any(|(_, index)| counts(index)) {
+            let mut protocols = [protocol::TCP, protocol::UDP, protocol::SCTP].into_iter();
+            if protocols.any(has) {
                 continue;
             }
             let whose = match direction {

@@ -223,7 +223,7 @@ impl Port<'_> {
         addresses.extend(given.iter().filter_map(|text| text.parse::<IpAddr>().ok()));
         let named = split(self.pod.annotations.get("ovn.kubernetes.io/aaps"));
         let subnet = self.said("logical_switch");
-        for vip in &set.vips {
+        for vip in set.vips.iter() {
             let of_subnet = subnet.is_none_or(|subnet| vip.subnet == *subnet);
             if named.contains(&vip.name) && vip.namespace == self.pod.namespace && of_subnet {
                 addresses.extend(&vip.addresses);

@@ -23,11 +23,7 @@ fn nothing_is_a_policy_set_too() {
     for text in ["", "# only a comment\n", "---\n---\n"] {
         let set = policy(text);
         assert!(set.policies.is_empty() && set.inventory.pods().is_empty());
-        assert!(
-            set.stages
-                .iter()
-                .all(|stage| stage.rules.rules().is_empty())
-        );
+        assert!(set.stages.iter().all(|stage| stage.is_empty()));
         assert!(passes(&set, "10.0.0.1", "10.0.0.2", "tcp/80"));
     }
     assert!(load_files(&[]).policy.is_some());
@@ -278,8 +274,7 @@ fn rules_are_labelled_by_where_they_are_written() {
         let key = key(&set, "10.9.9.9", "b/web", probe, Family::V4);
         let evaluation = set.evaluate(key);
         let step = evaluation.opinions.last().unwrap();
-        let rule = set.stages[step.stage].rules.rule(step.rule.unwrap());
-        let origin = set.origin(rule.origin);
+        let origin = set.stages[step.stage].origin(step.rule.unwrap());
         let place = origin
             .place
             .as_ref()
@@ -303,9 +298,11 @@ fn rules_are_labelled_by_where_they_are_written() {
 /// Ids by label of the ingress rules.
 fn ids(text: &str) -> Vec<(String, u64)> {
     let set = policy(text);
-    let rules = set.stages[1].rules.rules().iter();
-    let id = |rule: &crate::classifier::Rule| (set.origin(rule.origin).label.clone(), rule.id.0);
-    rules.map(id).collect()
+    let stage = &set.stages[1];
+    let rules = (0..).map(crate::classifier::RuleIndex).zip(stage.rules());
+    rules
+        .map(|(number, rule)| (stage.origin(number).label.clone(), rule.id.0))
+        .collect()
 }
 
 #[test]

@@ -558,7 +558,7 @@ fn projects_reach_their_own_network_and_global_ones() {
         .iter()
         .find(|one| one.kind == StageKind::ProjectIsolation);
     // One rule a private network, two for the global one, one for the rest, two for multicast.
-    assert_eq!(stage.unwrap().rules.rules().len(), 2 + 2 + 1 + 2);
+    assert_eq!(stage.unwrap().len(), 2 + 2 + 1 + 2);
 }
 
 #[test]
@@ -982,7 +982,7 @@ fn the_administrators_list_is_asked_of_what_leaves_the_cluster_last() {
         .stages
         .iter()
         .find(|one| one.kind == StageKind::AdminOutput);
-    let effects = &stage.unwrap().effects;
+    let effects = &stage.unwrap().shards()[0].effects;
     assert_eq!(effects.len(), 2);
     assert_eq!(effects[0].1.rate_limit.unwrap().burst, 10);
     let found = findings(&cluster_of(&PODS, &list(rules)));

@@ -8,6 +8,9 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use proptest::prelude::*;
 
 use super::*;
+use crate::classifier::Classify;
+use crate::classifier::shards::{Shards, Side};
+use crate::classifier::tree::Limits;
 use crate::policy::admin_output::{OutputAction, OutputRule};
 use crate::policy::decode::Objects;
 use crate::policy::document::Position;
@@ -419,7 +422,7 @@ fn objects(choices: &mut Choices) -> Objects {
         .map(|number| pod(choices, number))
         .collect();
     objects.policies.network_policies = (0..choices.below(5))
-        .map(|number| network_policy(choices, number))
+        .map(|number| Arc::new(network_policy(choices, number)))
         .collect();
     objects.policies.multi_network_policies = (0..choices.below(4))
         .map(|number| multi_network_policy(choices, number))
@@ -626,6 +629,7 @@ fn edges(set: &PolicySet, family: Family) -> Vec<Address> {
         .policies
         .network_policies
         .iter()
+        .map(|one| &**one)
         .chain(
             set.policies
                 .multi_network_policies
@@ -711,6 +715,21 @@ fn switches(choices: &mut Choices) -> Compatibility {
     switches
 }
 
+/// The trees of a step, each shard on its own however few its rules are.
+fn shards(set: &PolicySet, stage: &StageRules) -> Shards {
+    let shards: Vec<_> = stage.shards().iter().map(|shard| shard.rules()).collect();
+    let side = match stage.direction() {
+        Direction::Ingress => Side::Destination,
+        Direction::Egress => Side::Source,
+    };
+    let limits = Limits {
+        joined_rules_max: 0,
+        ..Limits::default()
+    };
+    let groups = set.inventory.address_groups();
+    Shards::compile(&shards, side, groups, &limits, |_| None).unwrap()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: ProptestConfig::default().cases.max(1000),
@@ -731,6 +750,7 @@ proptest! {
         let set = crate::policy::load::assemble(objects, &switches, &names, &mut findings);
         let mut choices = Choices { bytes: packets.iter() };
         let edges = [Family::V4, Family::V6].map(|family| (family, edges(&set, family)));
+        let shards: Vec<_> = set.stages.iter().map(|stage| shards(&set, stage)).collect();
         while choices.bytes.len() > 0 {
             let (family, edges) = &edges[choices.below(2)];
             let mut key = packet(&mut choices, *family, edges);
@@ -753,6 +773,8 @@ proptest! {
                 owns_source: choices.one_in(2),
             });
             let evaluation = set.evaluate(key);
+            let by_shards = set.evaluate_by(&key, |stage, key| shards[stage].classify(key));
+            prop_assert_eq!(&by_shards, &evaluation, "{:?} in {:#?}", key, set);
             let denied_by = evaluation.denial().map(|step| (step.family(), step.direction()));
             let naive = naive::evaluate(&set, key);
             prop_assert_eq!(
@@ -762,8 +784,8 @@ proptest! {
             );
         }
         for stage in &set.stages {
-            let ids: BTreeSet<_> = stage.rules.rules().iter().map(|rule| rule.id).collect();
-            prop_assert_eq!(ids.len(), stage.rules.rules().len(), "rule ids are unique");
+            let ids: BTreeSet<_> = stage.rules().map(|rule| rule.id).collect();
+            prop_assert_eq!(ids.len(), stage.len(), "rule ids are unique");
         }
     }
 }

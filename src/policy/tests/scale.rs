@@ -69,7 +69,7 @@ fn a_large_cluster_loads() {
     };
     // Per policy: two egress rules; two numbers of a port name and one number of ingress. Per
     // namespace one denial, per node one exception. Nothing per pod.
-    assert!(egress.rules.rules().len() <= 2 * policies + 100 + 250);
-    assert!(ingress.rules.rules().len() <= 3 * policies + 100 + 250);
-    assert!(ingress.rules.rules().len() > policies);
+    assert!(egress.len() <= 2 * policies + 100 + 250);
+    assert!(ingress.len() <= 3 * policies + 100 + 250);
+    assert!(ingress.len() > policies);
 }
