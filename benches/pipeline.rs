@@ -23,7 +23,7 @@ use portcullis::dataplane::neighbour::NeighbourRequests;
 use portcullis::dataplane::pipeline::{Packet, Pipeline, PipelineOptions};
 use portcullis::dataplane::route::{Neighbour, PortLink, Route, RouteTable, RouteTarget};
 use portcullis::dataplane::snapshot::{
-    Forwarding, PolicySnapshot, RuleSlot, Skips, Snapshot, SourceCheck, Stage, StageRule,
+    End, Forwarding, PolicySnapshot, RuleSlot, Skips, Snapshot, SourceCheck, Stage, StageRule,
 };
 use portcullis::dataplane::statistics::WorkerCounters;
 use portcullis::dataplane::verdict::{PortId, Verdict};
@@ -148,7 +148,7 @@ fn policy() -> PolicySnapshot {
     });
     let stage = Stage {
         family: "NP",
-        direction: "ingress",
+        protects: End::Destination,
         classifier: Arc::new(tree),
         rules: slots.collect(),
         skips: Skips::default(),

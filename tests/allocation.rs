@@ -19,7 +19,7 @@ use portcullis::dataplane::neighbour::NeighbourRequests;
 use portcullis::dataplane::pipeline::{Pipeline, PipelineOptions};
 use portcullis::dataplane::route::{Neighbour, PortLink, Route, RouteTable, RouteTarget};
 use portcullis::dataplane::snapshot::{
-    Forwarding, PolicySnapshot, RuleSlot, Skips, Snapshot, SourceCheck, Stage, StageRule,
+    End, Forwarding, PolicySnapshot, RuleSlot, Skips, Snapshot, SourceCheck, Stage, StageRule,
 };
 use portcullis::dataplane::statistics::WorkerCounters;
 use portcullis::dataplane::verdict::PortId;
@@ -86,7 +86,7 @@ fn snapshot() -> Snapshot {
     };
     let stage = Stage {
         family: "NP",
-        direction: "ingress",
+        protects: End::Destination,
         classifier: Arc::new(tree),
         rules: vec![rule],
         skips: Skips::default(),

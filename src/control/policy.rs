@@ -10,11 +10,11 @@ use super::decide::{Decider, DeciderError};
 use super::rule_slots::{RuleSlots, RuleTotals, SlotsExhausted};
 use crate::classifier::RuleVerdict;
 use crate::classifier::tree::Limits;
-use crate::dataplane::snapshot::{PolicySnapshot, RuleSlot, Skips, Stage, StageRule};
+use crate::dataplane::snapshot::{End, PolicySnapshot, RuleSlot, Skips, Stage, StageRule};
 use crate::policy::source::{ReadError, read_directory};
 use crate::policy::{
     self, Compatibility, Direction, Finding, Names, PRIMARY_NETWORK, PolicySet, Severity,
-    SourceFile, StageMask,
+    SourceFile, StageMask, UNKNOWN_NETWORK,
 };
 
 /// Yields the complete set of manifests.
@@ -160,15 +160,19 @@ pub fn activate(
         });
         stages.push(Stage {
             family: rules.family(),
-            direction: direction_name(rules.direction()),
+            protects: match rules.direction() {
+                Direction::Egress => End::Source,
+                Direction::Ingress => End::Destination,
+            },
             classifier: tree.clone(),
             rules: stage_rules.collect::<Result<_, _>>()?,
             skips: Skips {
-                stateless: rules.kind.is_stateless(),
+                keeps: rules.kind.keeps_established(&set.compatibility),
                 own: StageMask::of(&[rules.kind]).0,
                 allow: skips(Some(RuleVerdict::Allow)),
                 pass: skips(Some(RuleVerdict::Pass)),
                 none: skips(None),
+                deny: skips(Some(RuleVerdict::Deny)),
             },
         });
     }
@@ -186,7 +190,7 @@ fn networks(set: &PolicySet, ports: &[Option<String>]) -> Vec<u16> {
         None => PRIMARY_NETWORK,
         Some(name) => set.inventory.network_number(name).unwrap_or_else(|| {
             tracing::warn!(network = name, "no pod is on the network of this port");
-            u16::MAX
+            UNKNOWN_NETWORK
         }),
     };
     ports.iter().map(number).collect()

@@ -32,18 +32,58 @@ pub struct StageRule {
     pub slot: RuleSlot,
 }
 
+/// An end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Who opens it.
+    Source,
+    /// Whom it is opened to.
+    Destination,
+}
+
+/// Numbers of the networks that a connection's two ends are on, as the rules know them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Networks {
+    /// The source's.
+    pub source: u16,
+    /// The destination's.
+    pub destination: u16,
+}
+
+impl Networks {
+    /// That of an end.
+    #[inline]
+    pub fn of(self, end: End) -> u16 {
+        match end {
+            End::Source => self.source,
+            End::Destination => self.destination,
+        }
+    }
+}
+
 /// One evaluation step: a compiled classifier and its rules by [`RuleIndex`].
 pub struct Stage {
     /// Short name of the policy family: `NP`.
     pub family: &'static str,
-    /// `egress` (asked on behalf of the source) or `ingress` (of the destination).
-    pub direction: &'static str,
+    /// The end it is asked on behalf of: its rules know the other by address alone.
+    pub protects: End,
     /// The compiled rules; no match means no opinion.
     pub classifier: Arc<dyn Classify>,
     /// By [`RuleIndex`].
     pub rules: Vec<StageRule>,
     /// What its answers spare later stages.
     pub skips: Skips,
+}
+
+impl Stage {
+    /// `NP egress`.
+    pub fn name(&self) -> String {
+        let direction = match self.protects {
+            End::Source => "egress",
+            End::Destination => "ingress",
+        };
+        format!("{} {direction}", self.family)
+    }
 }
 
 /// Which stages need not be asked after a stage's answer, each stage a bit.
@@ -57,8 +97,10 @@ pub struct Skips {
     pub pass: u32,
     /// When no rule matches.
     pub none: u32,
-    /// The stage is asked again of flows of an older generation even where they are kept.
-    pub stateless: bool,
+    /// After a denial that does not count, since the stage lets go on what is established.
+    pub deny: u32,
+    /// A connection that was allowed goes on whatever the stage says of it by now.
+    pub keeps: bool,
 }
 
 /// Deciding rules a flow remembers at the most: an end has no more than two tiers of security
@@ -115,6 +157,10 @@ pub struct Decision {
     pub denied_by: Option<u8>,
     /// Deciding rules of the stages asked.
     pub rules: DecidingRules,
+    /// Asked of an established flow, one of the stages that keep such flows would deny it by now.
+    pub kept: bool,
+    /// It is an established flow that is asked about.
+    established: bool,
     /// Stages that need not be asked.
     skips: u32,
 }
@@ -125,7 +171,15 @@ impl Decision {
         allowed: true,
         denied_by: None,
         rules: DecidingRules::NONE,
+        kept: false,
+        established: false,
         skips: 0,
+    };
+
+    /// The same of an established flow that policy is asked about again.
+    pub const ESTABLISHED: Decision = Decision {
+        established: true,
+        ..Decision::NO_OPINION
     };
 }
 
@@ -141,37 +195,42 @@ pub struct PolicySnapshot {
 }
 
 impl PolicySnapshot {
-    /// The key that rules are asked about for a packet of this port: its zone is the network behind
-    /// the port, whatever tag keeps its flow apart from others.
+    /// Is any port on a network of its own? Then it matters which networks a packet's ends are on.
     #[inline]
-    pub fn view(&self, port: PortId, key: &FlowKey) -> FlowKey {
-        let network = self.networks.get(port.0 as usize);
-        FlowKey {
-            zone: network.copied().unwrap_or_default(),
-            ..*key
-        }
+    pub fn has_networks(&self) -> bool {
+        self.networks.iter().any(|network| *network != 0)
     }
 
-    /// What is left to be asked about a flow of an older generation that is kept; `None` where
-    /// nothing is.
+    /// The network behind a port.
+    #[inline]
+    pub fn network(&self, port: PortId) -> u16 {
+        let network = self.networks.get(port.0 as usize);
+        network.copied().unwrap_or_default()
+    }
+
+    /// What is left to be asked about a flow of an older generation where all flows are kept;
+    /// `None` where nothing is.
     pub fn of_kept(&self) -> Option<Decision> {
-        let stateless = |stage: &Stage| stage.skips.stateless;
-        if !self.stages.iter().any(stateless) {
+        let keeps = |stage: &&Stage| stage.skips.keeps;
+        if self.stages.iter().all(|stage| stage.skips.keeps) {
             return None;
         }
-        let others = self.stages.iter().filter(|stage| !stateless(stage));
+        let keeping = self.stages.iter().filter(keeps);
         Some(Decision {
-            skips: others.fold(0, |skips, stage| skips | stage.skips.own),
-            ..Decision::NO_OPINION
+            skips: keeping.fold(0, |skips, stage| skips | stage.skips.own),
+            ..Decision::ESTABLISHED
         })
     }
 
-    /// Asks every stage about one key.
-    pub fn decide(&self, key: &FlowKey) -> Decision {
+    /// Asks every stage about one key between these networks. The key's own zone, which keeps
+    /// flows of different tags apart, is not looked at.
+    pub fn decide(&self, key: &FlowKey, networks: Networks) -> Decision {
         let mut decision = Decision::NO_OPINION;
         for (number, stage) in self.stages.iter().enumerate() {
             if decision.wants(stage) {
-                decision.add(number, stage, stage.classifier.classify(key));
+                let zone = networks.of(stage.protects);
+                let matched = stage.classifier.classify(&FlowKey { zone, ..*key });
+                decision.add(number, stage, matched);
             }
         }
         decision
@@ -194,6 +253,11 @@ impl Decision {
             return;
         };
         let rule = stage.rules[index.0 as usize];
+        if rule.verdict == RuleVerdict::Deny && self.established && stage.skips.keeps {
+            self.kept = true;
+            self.skips |= stage.skips.deny;
+            return;
+        }
         self.rules.push(rule.slot);
         match rule.verdict {
             RuleVerdict::Allow => self.skips |= stage.skips.allow,

@@ -3,6 +3,7 @@
 use super::Supervisor;
 use crate::control::reload::ReloadCause;
 use crate::dataplane::event::Event;
+use crate::dataplane::snapshot::Stage;
 use crate::dataplane::xdp::AttachState;
 
 /// A worker whose loop has not come round for this long is reported.
@@ -68,7 +69,7 @@ impl Supervisor {
                 .publisher
                 .policy()
                 .and_then(|policy| policy.stages.get(stage as usize));
-            let stage = stage.map(|stage| format!("{} {}", stage.family, stage.direction));
+            let stage = stage.map(Stage::name);
             let rule = self.slots.label(rule).unwrap_or("-");
             let stage = stage.as_deref().unwrap_or("-");
             tracing::info!(port, flow = %key, stage, rule, established, "denied");

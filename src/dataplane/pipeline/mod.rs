@@ -20,6 +20,7 @@
 mod decide;
 mod forward;
 mod hold;
+mod network;
 mod parse;
 mod track;
 
@@ -35,7 +36,7 @@ use super::frame::{BATCH_FRAMES_MAX, FrameBuffer};
 use super::handoff::Handoff;
 use super::neighbour::NeighbourRequests;
 use super::reply::ReplyLimiter;
-use super::snapshot::{Decision, RuleSlot, Snapshot};
+use super::snapshot::{Decision, Networks, RuleSlot, Snapshot};
 use super::statistics::WorkerCounters;
 use super::verdict::{DropReason, PortId, Verdict};
 use crate::classifier::RuleIndex;
@@ -207,7 +208,9 @@ impl<F: FrameBuffer> Packet<F> {
 struct Scratch {
     places: Vec<Option<Place>>,
     packets: Vec<usize>,
+    /// Each with the network of the end it is asked on behalf of as its zone.
     keys: Vec<FlowKey>,
+    networks: Vec<Networks>,
     matches: Vec<Option<RuleIndex>>,
     decisions: Vec<Decision>,
 }
@@ -256,6 +259,7 @@ impl<F: FrameBuffer> Pipeline<F> {
                 places: Vec::with_capacity(BATCH_FRAMES_MAX),
                 packets: Vec::with_capacity(BATCH_FRAMES_MAX),
                 keys: Vec::with_capacity(BATCH_FRAMES_MAX),
+                networks: Vec::with_capacity(BATCH_FRAMES_MAX),
                 matches: Vec::with_capacity(BATCH_FRAMES_MAX),
                 decisions: Vec::with_capacity(BATCH_FRAMES_MAX),
             },
