@@ -7,15 +7,22 @@
 use std::path::{Path, PathBuf};
 
 use super::decide::{Decider, DeciderError};
+use super::effects::{self, CompiledEffects};
 use super::rule_slots::{RuleSlots, RuleTotals, SlotsExhausted};
+use super::stations;
 use crate::classifier::RuleVerdict;
 use crate::classifier::tree::Limits;
-use crate::dataplane::snapshot::{End, PolicySnapshot, RuleSlot, Skips, Stage, StageRule};
+use crate::dataplane::rate_limit::RateLimit;
+use crate::dataplane::snapshot::{
+    Effect, End, PolicySnapshot, RuleSlot, Skips, Stage, StageEffects, StageRule,
+};
 use crate::policy::source::{ReadError, read_directory};
+use crate::policy::stage::ActingRules;
 use crate::policy::{
     self, Compatibility, Direction, Finding, Names, PRIMARY_NETWORK, PolicySet, Severity,
     SourceFile, StageMask, UNKNOWN_NETWORK,
 };
+use crate::wire::MacAddress;
 
 /// Yields the complete set of manifests.
 pub trait PolicySource: Send + Sync {
@@ -108,10 +115,21 @@ impl PolicyRefused {
     }
 }
 
+/// What is behind a port, as the settings say it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PortSegment {
+    /// The secondary network, `namespace/name`; `None` for the cluster's own.
+    pub network: Option<String>,
+    /// MAC addresses of routers, which send what others have sent.
+    pub routers: Vec<MacAddress>,
+}
+
 /// A policy compiled and ready to come into force.
 pub struct Prepared {
     /// The objects and rules it was compiled from, and the trees that forward.
     pub decider: Decider,
+    /// What rules do beside deciding, by stage.
+    pub effects: Vec<Option<CompiledEffects>>,
     /// Warnings.
     pub findings: Vec<Finding>,
 }
@@ -130,6 +148,7 @@ pub fn prepare(
         return Err(PolicyRefused::Findings(loaded.findings));
     };
     Ok(Prepared {
+        effects: effects::compile(&set, limits)?,
         decider: Decider::new(set, limits)?,
         findings: loaded.findings,
     })
@@ -144,13 +163,19 @@ pub fn activate(
     generation: u32,
     slots: &mut RuleSlots,
     totals: impl Fn(RuleSlot) -> RuleTotals,
-    port_networks: &[Option<String>],
+    segments: &[PortSegment],
 ) -> Result<PolicySnapshot, SlotsExhausted> {
     let set = prepared.decider.policy();
     let mut stages = Vec::with_capacity(set.stages.len());
-    for (rules, tree) in set.stages.iter().zip(prepared.decider.trees()) {
+    let stages_of = set.stages.iter().zip(prepared.decider.trees());
+    for ((rules, tree), effects) in stages_of.zip(&prepared.effects) {
         let skips = |verdict| rules.kind.skips(verdict, &set.compatibility).0;
-        let stage_rules = rules.rules.rules().iter().map(|rule| {
+        let acting = rules.acting.as_ref().zip(effects.as_ref());
+        let (list, tree) = match &acting {
+            Some((acting, compiled)) => (&acting.rules, &compiled.tree),
+            None => (&rules.rules, tree),
+        };
+        let stage_rules = list.rules().iter().map(|rule| {
             let label = &set.origin(rule.origin).label;
             let slot = slots.assign(rule.id, label, generation, &totals)?;
             Ok(StageRule {
@@ -158,6 +183,8 @@ pub fn activate(
                 slot,
             })
         });
+        let stage_rules = stage_rules.collect::<Result<Vec<_>, _>>()?;
+        let effects = acting.map(|(acting, compiled)| acts(acting, compiled, &stage_rules));
         stages.push(Stage {
             family: rules.family(),
             protects: match rules.direction() {
@@ -165,7 +192,8 @@ pub fn activate(
                 Direction::Ingress => End::Destination,
             },
             classifier: tree.clone(),
-            rules: stage_rules.collect::<Result<_, _>>()?,
+            rules: stage_rules,
+            effects: effects.map(Box::new),
             skips: Skips {
                 keeps: rules.kind.keeps_established(&set.compatibility),
                 own: StageMask::of(&[rules.kind]).0,
@@ -176,24 +204,52 @@ pub fn activate(
             },
         });
     }
+    let networks = networks(set, segments);
     Ok(PolicySnapshot {
         generation,
         stages,
-        networks: networks(set, port_networks),
+        stations: stations::compile(set, segments, &networks),
+        networks,
     })
+}
+
+/// What a stage's rules do beside deciding.
+fn acts(acting: &ActingRules, compiled: &CompiledEffects, rules: &[StageRule]) -> StageEffects {
+    let mut effects = Vec::with_capacity(acting.effects.len());
+    for (number, ((does, continues), rest)) in
+        acting.effects.iter().zip(&compiled.rests).enumerate()
+    {
+        let first = acting.by_rule.iter().position(|one| *one == Some(number));
+        effects.push(Effect {
+            log: does.log,
+            limit: does.rate_limit.map(|limit| RateLimit {
+                connections_per_second: limit.connections_per_second,
+                burst: limit.burst,
+            }),
+            continues: *continues,
+            slot: first.map_or(RuleSlot::NONE, |first| rules[first].slot),
+            rest: rest.0.clone(),
+            rest_first: rest.1,
+        });
+    }
+    let number = |one: &Option<usize>| one.map(|one| one as u32);
+    StageEffects {
+        by_rule: acting.by_rule.iter().map(number).collect(),
+        effects,
+    }
 }
 
 /// The number of the network behind each port. A network the manifests do not know has no pods, and
 /// so no policies: its number is none of theirs.
-fn networks(set: &PolicySet, ports: &[Option<String>]) -> Vec<u16> {
-    let number = |name: &Option<String>| match name {
+fn networks(set: &PolicySet, segments: &[PortSegment]) -> Vec<u16> {
+    let number = |segment: &PortSegment| match &segment.network {
         None => PRIMARY_NETWORK,
         Some(name) => set.inventory.network_number(name).unwrap_or_else(|| {
             tracing::warn!(network = name, "no pod is on the network of this port");
             UNKNOWN_NETWORK
         }),
     };
-    ports.iter().map(number).collect()
+    segments.iter().map(number).collect()
 }
 
 /// `egress` or `ingress`.

@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
-use super::route::RouteTable;
+use super::rate_limit::RateLimit;
+use super::route::{RouteTable, RouteTarget};
+use super::station::Stations;
 use super::verdict::PortId;
 use crate::classifier::{Classify, RuleIndex, RuleVerdict};
-use crate::wire::FlowKey;
+use crate::wire::{Address, Family, FlowKey};
 
 /// Counter slot of a rule. A rule keeps its slot across reloads, so its counters go on counting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,6 +75,60 @@ pub struct Stage {
     pub rules: Vec<StageRule>,
     /// What its answers spare later stages.
     pub skips: Skips,
+    /// What rules do beside deciding.
+    pub effects: Option<Box<StageEffects>>,
+}
+
+/// What rules of a stage do beside deciding, when a packet opens a connection.
+pub struct StageEffects {
+    /// By [`RuleIndex`]: position in `effects`. Several rules may share one.
+    pub by_rule: Vec<Option<u32>>,
+    /// The effects.
+    pub effects: Vec<Effect>,
+}
+
+/// What a rule does beside deciding.
+pub struct Effect {
+    /// Tells control of every match.
+    pub log: bool,
+    /// Beyond this it does not match.
+    pub limit: Option<RateLimit>,
+    /// It decides nothing: the rules behind it are asked.
+    pub continues: bool,
+    /// Whose matches are counted and limited.
+    pub slot: RuleSlot,
+    /// The rules behind it.
+    pub rest: Arc<dyn Classify>,
+    /// [`RuleIndex`] of the first of them.
+    pub rest_first: u32,
+}
+
+impl StageEffects {
+    /// That of a rule.
+    #[inline]
+    pub fn of(&self, index: RuleIndex) -> Option<&Effect> {
+        let effect = self.by_rule.get(index.0 as usize).copied().flatten()?;
+        self.effects.get(effect as usize)
+    }
+
+    /// The rule that decides a key, `matched` being the first that fits it. `matches` is asked of
+    /// every rule with effects on the way, in order: does it match, this time?
+    #[inline]
+    pub fn settle(
+        &self,
+        key: &FlowKey,
+        mut matched: Option<RuleIndex>,
+        mut matches: impl FnMut(&Effect) -> bool,
+    ) -> Option<RuleIndex> {
+        while let Some(effect) = matched.and_then(|index| self.of(index)) {
+            if matches(effect) && !effect.continues {
+                break;
+            }
+            let next = effect.rest.classify(key);
+            matched = next.map(|index| RuleIndex(index.0 + effect.rest_first));
+        }
+        matched
+    }
 }
 
 impl Stage {
@@ -192,6 +248,8 @@ pub struct PolicySnapshot {
     /// Number of the network behind each port, as the rules know it; 0, the cluster's own, for
     /// ports beyond the list.
     pub networks: Vec<u16>,
+    /// Whose frames are held to their own addresses; `None` where nobody's are.
+    pub stations: Option<Stations>,
 }
 
 impl PolicySnapshot {
@@ -222,14 +280,20 @@ impl PolicySnapshot {
         })
     }
 
-    /// Asks every stage about one key between these networks. The key's own zone, which keeps
+    /// Asks every stage about one key between these networks, with no effect: whatever rules match
+    /// only so often match. The key's own zone, which keeps
     /// flows of different tags apart, is not looked at.
     pub fn decide(&self, key: &FlowKey, networks: Networks) -> Decision {
         let mut decision = Decision::NO_OPINION;
         for (number, stage) in self.stages.iter().enumerate() {
             if decision.wants(stage) {
                 let zone = networks.of(stage.protects);
-                let matched = stage.classifier.classify(&FlowKey { zone, ..*key });
+                let key = FlowKey { zone, ..*key };
+                let matched = stage.classifier.classify(&key);
+                let matched = match &stage.effects {
+                    None => matched,
+                    Some(effects) => effects.settle(&key, matched, |_| true),
+                };
                 decision.add(number, stage, matched);
             }
         }
@@ -326,4 +390,21 @@ pub struct Snapshot {
     pub routing_generation: u32,
     /// Links, routes, neighbours.
     pub routes: Arc<RouteTable>,
+}
+
+impl Snapshot {
+    /// Whose frames are held to their own addresses.
+    #[inline]
+    pub fn stations(&self) -> Option<&Stations> {
+        self.policy.as_ref()?.stations.as_ref()
+    }
+
+    /// In routed mode: is an address one on a port's own link, with no router in between?
+    pub fn is_on_link(&self, port: PortId, family: Family, address: Address) -> bool {
+        let on_link = RouteTarget::Port {
+            port,
+            gateway: None,
+        };
+        self.routes.lookup(family, address) == Some(on_link)
+    }
 }

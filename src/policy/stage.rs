@@ -28,8 +28,23 @@ pub struct StageRules {
     pub kind: StageKind,
     /// The rules, strongest first.
     pub rules: RuleSet,
-    /// What rules do beside deciding, by their identity. The data plane does not do it yet.
+    /// What rules that decide do beside it, by their identity.
     pub effects: Vec<(RuleId, Effects)>,
+    /// The step as a connection's first packet meets it, where any of its rules does more than
+    /// decide.
+    pub acting: Option<Box<ActingRules>>,
+}
+
+/// The rules of a step, those among them that do something without deciding. A rule that continues
+/// says [`RuleVerdict::Pass`].
+#[derive(Debug, Clone, Default)]
+pub struct ActingRules {
+    /// The rules, strongest first.
+    pub rules: RuleSet,
+    /// By [`crate::classifier::RuleIndex`]: position in `effects`.
+    pub by_rule: Vec<Option<usize>>,
+    /// What rules do beside deciding, in their order; and whether the next rule is asked then.
+    pub effects: Vec<(Effects, bool)>,
 }
 
 /// The evaluation steps, in the order in which they are asked.

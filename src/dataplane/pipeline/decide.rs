@@ -1,6 +1,7 @@
 //! Stages 4 and 5: ask policy about first packets and about flows of an older generation, then
 //! create the flow or bring it up to date.
 
+use super::effects::Actor;
 use super::{Next, Packet, PacketState, Pipeline, network};
 use crate::dataplane::conntrack::{Flow, FlowDirection, FlowRef, InsertError, TrailId};
 use crate::dataplane::event::Event;
@@ -12,7 +13,7 @@ use crate::wire::{FlowKey, protocol};
 
 impl<F: FrameBuffer> Pipeline<F> {
     /// Asks every stage about all undecided keys of the batch at once.
-    pub(super) fn classify(&mut self, snapshot: &Snapshot, batch: &[Packet<F>]) {
+    pub(super) fn classify(&mut self, now_us: u64, snapshot: &Snapshot, batch: &[Packet<F>]) {
         let scratch = &mut self.scratch;
         scratch.packets.clear();
         scratch.keys.clear();
@@ -59,6 +60,16 @@ impl<F: FrameBuffer> Pipeline<F> {
             stage
                 .classifier
                 .classify_batch(&scratch.keys, &mut scratch.matches);
+            if let Some(effects) = &stage.effects {
+                let mut actor = Actor {
+                    now_us,
+                    limiter: &mut self.limiter,
+                    events: &self.events,
+                    counters: &self.counters,
+                };
+                actor.answer((number, stage, effects), batch, scratch);
+                continue;
+            }
             for (decision, matched) in scratch.decisions.iter_mut().zip(&scratch.matches) {
                 if decision.wants(stage) {
                     decision.add(number, stage, *matched);

@@ -18,6 +18,7 @@
 //! A packet that has a verdict is skipped by the stages behind.
 
 mod decide;
+mod effects;
 mod forward;
 mod hold;
 mod network;
@@ -35,6 +36,7 @@ use super::fragment::{FragmentLimits, FragmentTracker};
 use super::frame::{BATCH_FRAMES_MAX, FrameBuffer};
 use super::handoff::Handoff;
 use super::neighbour::NeighbourRequests;
+use super::rate_limit::RateLimiter;
 use super::reply::ReplyLimiter;
 use super::snapshot::{Decision, Networks, RuleSlot, Snapshot};
 use super::statistics::WorkerCounters;
@@ -66,6 +68,11 @@ pub struct PipelineOptions {
     pub replies_per_second: u32,
     /// ICMP errors that may be sent in one burst.
     pub replies_burst: u32,
+    /// Pairs of rule and source whose connections are counted at once, for rules that match only so
+    /// often.
+    pub rate_limit_sources_max: usize,
+    /// Workers that share every rate.
+    pub workers: u32,
     /// Random key of the hashes.
     pub hash_key: (u64, u64),
 }
@@ -222,6 +229,7 @@ pub struct Pipeline<F> {
     fragments: FragmentTracker,
     held: HoldQueue<F>,
     replies: Vec<ReplyLimiter>,
+    limiter: RateLimiter,
     timeouts: Timeouts,
     restart_grace_us: u64,
     started_us: Option<u64>,
@@ -248,6 +256,11 @@ impl<F: FrameBuffer> Pipeline<F> {
             fragments: FragmentTracker::new(options.fragments, options.hash_key.into()),
             held: HoldQueue::new(options.held_frames_max),
             replies: vec![limiter; options.ports],
+            limiter: RateLimiter::new(
+                options.rate_limit_sources_max,
+                options.workers,
+                options.hash_key,
+            ),
             timeouts: options.timeouts,
             restart_grace_us: options.restart_grace_us,
             started_us: None,
@@ -291,7 +304,7 @@ impl<F: FrameBuffer> Pipeline<F> {
                 self.track(now_us, snapshot, packet, place);
             }
         }
-        self.classify(snapshot, batch);
+        self.classify(now_us, snapshot, batch);
         self.admit(now_us, snapshot, batch);
         for packet in batch.iter_mut().filter(|packet| packet.verdict.is_none()) {
             self.forward(now_us, snapshot, packet);

@@ -149,9 +149,11 @@ fn policy(generation: u32, denied_ports: &[u16]) -> Arc<PolicySnapshot> {
             protects: End::Destination,
             rules: stage_rules.collect(),
             skips: Skips::default(),
+            effects: None,
             classifier: Arc::new(Linear::new(&rules)),
         }],
         networks: Vec::new(),
+        stations: None,
     })
 }
 
@@ -169,6 +171,8 @@ impl Bench {
             restart_grace_us: 1_000_000,
             replies_per_second: 100,
             replies_burst: 50,
+            rate_limit_sources_max: 16,
+            workers: 1,
             hash_key: (1, 2),
         };
         Bench {

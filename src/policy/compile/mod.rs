@@ -55,6 +55,7 @@ pub fn compile(input: &Input) -> (Vec<StageRules>, Vec<Origin>) {
             kind,
             rules: RuleSet::new(),
             effects: Vec::new(),
+            acting: None,
         };
         compiler.compile(&mut stage);
         let always = matches!(
