@@ -23,7 +23,7 @@ use portcullis::dataplane::neighbour::NeighbourRequests;
 use portcullis::dataplane::pipeline::{Packet, Pipeline, PipelineOptions};
 use portcullis::dataplane::route::{Neighbour, PortLink, Route, RouteTable, RouteTarget};
 use portcullis::dataplane::snapshot::{
-    Forwarding, PolicySnapshot, RuleSlot, Skips, Snapshot, SourceCheck, Stage, StageRule,
+    End, Forwarding, PolicySnapshot, RuleSlot, Skips, Snapshot, SourceCheck, Stage, StageRule,
 };
 use portcullis::dataplane::statistics::WorkerCounters;
 use portcullis::dataplane::verdict::{PortId, Verdict};
@@ -148,15 +148,17 @@ fn policy() -> PolicySnapshot {
     });
     let stage = Stage {
         family: "NP",
-        direction: "ingress",
+        protects: End::Destination,
         classifier: Arc::new(tree),
         rules: slots.collect(),
         skips: Skips::default(),
+        effects: None,
     };
     PolicySnapshot {
         generation: 1,
         stages: vec![stage],
         networks: Vec::new(),
+        stations: None,
     }
 }
 
@@ -171,6 +173,8 @@ fn pipeline() -> Pipeline<Small> {
         restart_grace_us: 0,
         replies_per_second: 100,
         replies_burst: 50,
+        rate_limit_sources_max: 16,
+        workers: 1,
         hash_key: (0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210),
     };
     let counters = Arc::new(WorkerCounters::new(2, RULES as usize));

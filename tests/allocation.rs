@@ -17,14 +17,17 @@ use portcullis::dataplane::frame::FrameIo;
 use portcullis::dataplane::handoff::Handoff;
 use portcullis::dataplane::neighbour::NeighbourRequests;
 use portcullis::dataplane::pipeline::{Pipeline, PipelineOptions};
+use portcullis::dataplane::rate_limit::RateLimit;
 use portcullis::dataplane::route::{Neighbour, PortLink, Route, RouteTable, RouteTarget};
 use portcullis::dataplane::snapshot::{
-    Forwarding, PolicySnapshot, RuleSlot, Skips, Snapshot, SourceCheck, Stage, StageRule,
+    Effect, End, Forwarding, PolicySnapshot, RuleSlot, Skips, Snapshot, SourceCheck, Stage,
+    StageEffects, StageRule,
 };
+use portcullis::dataplane::station::{Hold, Segment, Station, Stations};
 use portcullis::dataplane::statistics::WorkerCounters;
-use portcullis::dataplane::verdict::PortId;
+use portcullis::dataplane::verdict::{DropReason, PortId};
 use portcullis::dataplane::worker::{WaitStrategy, Worker};
-use portcullis::wire::MacAddress;
+use portcullis::wire::{Address, MacAddress};
 
 struct Counting;
 
@@ -86,10 +89,31 @@ fn snapshot() -> Snapshot {
     };
     let stage = Stage {
         family: "NP",
-        direction: "ingress",
+        protects: End::Destination,
         classifier: Arc::new(tree),
         rules: vec![rule],
         skips: Skips::default(),
+        effects: Some(Box::new(StageEffects {
+            by_rule: vec![Some(0)],
+            effects: vec![Effect {
+                log: true,
+                limit: Some(RateLimit {
+                    connections_per_second: 10,
+                    burst: 5,
+                }),
+                continues: false,
+                slot: RuleSlot(0),
+                rest: Arc::new(tree::compile(&RuleSet::new(), &Limits::default()).unwrap()),
+                rest_first: 1,
+            }],
+        })),
+    };
+    let client = Station {
+        network: 0,
+        mac: Some(MacAddress(CLIENT_MAC)),
+        addresses: vec![Address::from_ip("198.18.0.2".parse().unwrap())],
+        sends: Hold::Frames,
+        receives: Hold::Frames,
     };
     let link = |last, address: &str| {
         Some(PortLink {
@@ -117,6 +141,7 @@ fn snapshot() -> Snapshot {
             generation: 1,
             stages: vec![stage],
             networks: Vec::new(),
+            stations: Stations::new(vec![client], vec![Segment::default(); 2]),
         })),
         reevaluate_established: true,
         evaluate_invalid: false,
@@ -153,6 +178,8 @@ fn no_packet_allocates_after_start() {
         restart_grace_us: 0,
         replies_per_second: 1_000_000,
         replies_burst: 1000,
+        rate_limit_sources_max: 16,
+        workers: 1,
         hash_key: (1, 2),
     };
     let counters = Arc::new(WorkerCounters::new(2, 16));
@@ -185,6 +212,9 @@ fn no_packet_allocates_after_start() {
         frames.push(udp(server, 7, 53, 1)); // answered with time exceeded
         frames.push(udp([198, 19, 7, 7], 7, 53, 64)); // waits for a neighbour in vain
         frames.push(vec![0; 20]); // malformed
+        let mut spoofed = udp(server, 1024, 53, 64);
+        spoofed[11] = 9;
+        frames.push(spoofed); // from another MAC address
     }
     let mut round = |frames: &[Vec<u8>]| {
         let spent = allocations(|| {
@@ -204,6 +234,9 @@ fn no_packet_allocates_after_start() {
     assert_eq!(total, 0, "allocations and deallocations in the packet path");
     let forwarded = counters.forwarded.packets.get();
     assert!(forwarded > 3000, "only {forwarded} packets were forwarded");
+    let spoofed = &counters.drops[DropReason::PortSecuritySourceMac as usize];
+    assert_eq!(spoofed.packets.get(), 2000);
+    assert!(counters.rules_logged.get() > 100 && counters.connections_over_rate.get() > 100);
     assert!(counters.replies_sent.get() > 1000 && counters.held.packets.get() > 10);
 }
 

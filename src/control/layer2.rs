@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::probe::{ArpOperation, Endpoint, Probe, ProbeProtocol};
 use super::resolve::{self, Packet};
+use crate::dataplane::verdict::DropReason;
 use crate::policy::inventory::PodIndex;
 use crate::policy::kube_ovn::annotation;
 use crate::policy::port_security::{
@@ -89,8 +90,33 @@ pub fn checks(
     .collect()
 }
 
+/// The reason under which the data plane drops and counts such a frame at this end.
+pub fn drop_reason(direction: Direction, refusal: &Refusal) -> DropReason {
+    match (refusal, direction) {
+        (Refusal::Tagged, _) => DropReason::UnexpectedVlan,
+        (Refusal::GroupSource(_), _) => DropReason::BadSourceMac,
+        (Refusal::SourceMac { .. }, _) => DropReason::PortSecuritySourceMac,
+        (Refusal::ArpMac { .. } | Refusal::ArpAddress { .. }, _) => DropReason::PortSecurityArp,
+        (Refusal::LinkLayer { .. } | Refusal::Target { .. }, _) => {
+            DropReason::PortSecurityDiscovery
+        }
+        (Refusal::DestinationMac { .. }, _) => DropReason::PortSecurityDestinationMac,
+        // No station speaks ARP of a family it has no address of, and nobody forwards the rest.
+        (Refusal::NoAddressFor(what, _), _) if what == "ARP" => DropReason::PortSecurityArp,
+        (Refusal::NoAddressFor(what, _), _) if what.starts_with("EtherType") => {
+            DropReason::UnknownEtherType
+        }
+        (Refusal::Destination { .. }, _) | (Refusal::NoAddressFor(..), Direction::Ingress) => {
+            DropReason::PortSecurityDestination
+        }
+        (Refusal::Source { .. }, _) | (Refusal::NoAddressFor(..), Direction::Egress) => {
+            DropReason::PortSecuritySource
+        }
+    }
+}
+
 /// openshift-sdn holds every pod to its own addresses, whatever any policy says.
-fn anti_spoofing(policy: &PolicySet, port: &Port) -> Option<Entry> {
+pub(super) fn anti_spoofing(policy: &PolicySet, port: &Port) -> Option<Entry> {
     let network = policy.policies.openshift.cluster_network()?;
     let openshift_sdn = network.plugin().is_some() && port.network == PRIMARY_NETWORK;
     openshift_sdn.then(|| port.own_addresses()).flatten()

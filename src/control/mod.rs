@@ -9,6 +9,7 @@ pub mod decide;
 pub mod detach;
 pub mod difference;
 pub mod doctor;
+mod effects;
 pub mod explain;
 pub mod judge;
 pub mod layer2;
@@ -24,6 +25,9 @@ pub mod replay;
 pub mod report;
 pub mod resolve;
 pub mod rule_slots;
+mod stations;
 pub mod status;
 pub mod supervisor;
+#[cfg(test)]
+mod wire_tests;
 pub mod workers;

@@ -13,9 +13,10 @@ use crate::dataplane::verdict::PortId;
 use crate::dataplane::worker::WaitStrategy;
 use crate::dataplane::xdp::{AttachMode, AttachRequest, ManagementRule};
 use crate::settings::{self, ForwardingMode, ManagementProtocol, ReversePathFilter, Settings};
-use crate::wire::protocol;
+use crate::wire::{MacAddress, protocol};
 
 use super::netlink::MirrorConfig;
+use super::policy::PortSegment;
 use super::publisher::FixedParts;
 
 /// Shortest time the snapshot's holder may take to notice a change of the kernel's routes.
@@ -86,6 +87,8 @@ pub fn pipeline_options(
         restart_grace_us: seconds_us(settings.timeouts.restart_grace_s),
         replies_per_second: settings.forwarding.icmp_errors_per_second,
         replies_burst: settings.forwarding.icmp_errors_burst,
+        rate_limit_sources_max: share(limits.rate_limit_sources) as usize,
+        workers: workers as u32,
         hash_key,
     }
 }
@@ -221,13 +224,13 @@ fn management_rules(management: &settings::Management) -> Vec<ManagementRule> {
     rules
 }
 
-/// The secondary network behind each port; `None` for the cluster's own.
-pub fn port_networks(settings: &Settings) -> Vec<Option<String>> {
-    settings
-        .ports
-        .iter()
-        .map(|port| port.network.clone())
-        .collect()
+/// What is behind each port.
+pub fn port_segments(settings: &Settings) -> Vec<PortSegment> {
+    let segment = |port: &settings::Port| PortSegment {
+        network: port.network.clone(),
+        routers: port.routers.iter().copied().map(MacAddress).collect(),
+    };
+    settings.ports.iter().map(segment).collect()
 }
 
 /// Where the manifests are.

@@ -8,15 +8,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::decide::{Decider, DeciderError};
+use super::effects::{self, CompiledEffects};
 use super::rule_slots::{RuleSlots, RuleTotals, SlotsExhausted};
-use crate::classifier::RuleVerdict;
+use super::stations;
 use crate::classifier::tree::Limits;
-use crate::dataplane::snapshot::{PolicySnapshot, RuleSlot, Skips, Stage, StageRule};
+use crate::classifier::{Classify, RuleVerdict};
+use crate::dataplane::rate_limit::RateLimit;
+use crate::dataplane::snapshot::{
+    Effect, End, PolicySnapshot, RuleSlot, Skips, Stage, StageEffects, StageRule,
+};
 use crate::policy::source::{ReadError, read_directory};
+use crate::policy::stage::ActingRules;
 use crate::policy::{
     self, Compatibility, Direction, Finding, Names, PRIMARY_NETWORK, PolicySet, Severity, Shard,
-    SourceFile, StageMask,
+    SourceFile, StageMask, UNKNOWN_NETWORK,
 };
+use crate::wire::MacAddress;
 
 /// Yields the complete set of manifests.
 pub trait PolicySource: Send + Sync {
@@ -109,10 +116,21 @@ impl PolicyRefused {
     }
 }
 
+/// What is behind a port, as the settings say it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PortSegment {
+    /// The secondary network, `namespace/name`; `None` for the cluster's own.
+    pub network: Option<String>,
+    /// MAC addresses of routers, which send what others have sent.
+    pub routers: Vec<MacAddress>,
+}
+
 /// A policy compiled and ready to come into force.
 pub struct Prepared {
     /// The objects and rules it was compiled from, and the trees that forward.
     pub decider: Decider,
+    /// What rules do beside deciding, by stage.
+    pub effects: Vec<Option<CompiledEffects>>,
     /// Warnings.
     pub findings: Vec<Finding>,
 }
@@ -131,6 +149,7 @@ pub fn prepare(
         return Err(PolicyRefused::Findings(loaded.findings));
     };
     Ok(Prepared {
+        effects: effects::compile(&set, limits)?,
         decider: Decider::new(set, limits)?,
         findings: loaded.findings,
     })
@@ -145,15 +164,26 @@ pub fn activate<'p>(
     generation: u32,
     slots: &mut RuleSlots,
     totals: impl Fn(RuleSlot) -> RuleTotals,
-    port_networks: &[Option<String>],
+    segments: &[PortSegment],
 ) -> Result<PolicySnapshot, SlotsExhausted> {
     let set = prepared.decider.policy();
     let mut stages = Vec::with_capacity(set.stages.len());
-    for (rules, tree) in set.stages.iter().zip(prepared.decider.trees()) {
+    let stages_of = set.stages.iter().zip(prepared.decider.trees());
+    for ((rules, tree), effects) in stages_of.zip(&prepared.effects) {
         let skips = |verdict| rules.kind.skips(verdict, &set.compatibility).0;
         let of_shard = |shard: &'p Arc<Shard>| {
-            let rules = shard.rules.rules().iter();
+            // Where rules do more than decide the step is one shard.
+            let rules = match &shard.acting {
+                Some(acting) => acting.rules.rules(),
+                None => shard.rules.rules(),
+            };
+            let rules = rules.iter();
             rules.map(move |rule| (rule, &shard.origins[rule.origin.0 as usize].label))
+        };
+        let acting = rules.acting().zip(effects.as_ref());
+        let classifier: Arc<dyn Classify> = match &acting {
+            Some((_, compiled)) => compiled.tree.clone(),
+            None => tree.clone(),
         };
         let stage_rules = rules.shards().iter().flat_map(of_shard);
         let stage_rules = stage_rules.map(|(rule, label)| {
@@ -163,38 +193,73 @@ pub fn activate<'p>(
                 slot,
             })
         });
+        let stage_rules = stage_rules.collect::<Result<Vec<_>, _>>()?;
+        let effects = acting.map(|(acting, compiled)| acts(acting, compiled, &stage_rules));
         stages.push(Stage {
             family: rules.family(),
-            direction: direction_name(rules.direction()),
-            classifier: tree.clone(),
-            rules: stage_rules.collect::<Result<_, _>>()?,
+            protects: match rules.direction() {
+                Direction::Egress => End::Source,
+                Direction::Ingress => End::Destination,
+            },
+            classifier,
+            rules: stage_rules,
+            effects: effects.map(Box::new),
             skips: Skips {
-                stateless: rules.kind.is_stateless(),
+                keeps: rules.kind.keeps_established(&set.compatibility),
                 own: StageMask::of(&[rules.kind]).0,
                 allow: skips(Some(RuleVerdict::Allow)),
                 pass: skips(Some(RuleVerdict::Pass)),
                 none: skips(None),
+                deny: skips(Some(RuleVerdict::Deny)),
             },
         });
     }
+    let networks = networks(set, segments);
     Ok(PolicySnapshot {
         generation,
         stages,
-        networks: networks(set, port_networks),
+        stations: stations::compile(set, segments, &networks),
+        networks,
     })
+}
+
+/// What a stage's rules do beside deciding.
+fn acts(acting: &ActingRules, compiled: &CompiledEffects, rules: &[StageRule]) -> StageEffects {
+    let mut effects = Vec::with_capacity(acting.effects.len());
+    for (number, ((does, continues), rest)) in
+        acting.effects.iter().zip(&compiled.rests).enumerate()
+    {
+        let first = acting.by_rule.iter().position(|one| *one == Some(number));
+        effects.push(Effect {
+            log: does.log,
+            limit: does.rate_limit.map(|limit| RateLimit {
+                connections_per_second: limit.connections_per_second,
+                burst: limit.burst,
+            }),
+            continues: *continues,
+            slot: first.map_or(RuleSlot::NONE, |first| rules[first].slot),
+            rest: rest.0.clone(),
+            rest_first: rest.1,
+        });
+    }
+    let number = |one: &Option<usize>| one.map(|one| one as u32);
+    StageEffects {
+        by_rule: acting.by_rule.iter().map(number).collect(),
+        effects,
+    }
 }
 
 /// The number of the network behind each port. A network the manifests do not know has no pods, and
 /// so no policies: its number is none of theirs.
-fn networks(set: &PolicySet, ports: &[Option<String>]) -> Vec<u16> {
-    let number = |name: &Option<String>| match name {
+fn networks(set: &PolicySet, segments: &[PortSegment]) -> Vec<u16> {
+    let number = |segment: &PortSegment| match &segment.network {
         None => PRIMARY_NETWORK,
         Some(name) => set.inventory.network_number(name).unwrap_or_else(|| {
             tracing::warn!(network = name, "no pod is on the network of this port");
-            u16::MAX
+            UNKNOWN_NETWORK
         }),
     };
-    ports.iter().map(number).collect()
+    segments.iter().map(number).collect()
 }
 
 /// `egress` or `ingress`.

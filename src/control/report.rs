@@ -150,6 +150,15 @@ impl Workers {
                 "checksums-completed".to_owned(),
                 self.sum(|c| &c.checksums_completed),
             ),
+            ("rules-logged".to_owned(), self.sum(|c| &c.rules_logged)),
+            (
+                "connections-over-rate".to_owned(),
+                self.sum(|c| &c.connections_over_rate),
+            ),
+            (
+                "rate-limits-full".to_owned(),
+                self.sum(|c| &c.rate_limits_full),
+            ),
             ("events-lost".to_owned(), self.sum(|c| &c.events_lost)),
         ])
     }

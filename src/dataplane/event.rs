@@ -24,6 +24,15 @@ pub enum Event {
         /// The flow had been admitted by an earlier generation.
         established: bool,
     },
+    /// A packet that opens a connection has matched a rule that logs.
+    Logged {
+        /// Port the packet came in on.
+        port: PortId,
+        /// The packet's key.
+        key: FlowKey,
+        /// The rule.
+        rule: RuleSlot,
+    },
 }
 
 /// The ring between one worker and control. Clones share it.

@@ -5,7 +5,8 @@
 //! | receive, transmit | [`worker`], over a [`frame::FrameIo`] |
 //! | parse to steer | [`pipeline`] |
 //!
-//! State: [`conntrack`], [`fragment`]. Told from outside: [`snapshot`], [`route`]. Told to the
+//! State: [`conntrack`], [`fragment`]. Told from outside: [`snapshot`], [`route`],
+//! [`station`]. Told to the
 //! outside: [`verdict`], [`statistics`], [`event`], [`reply`].
 
 pub mod backend;
@@ -14,13 +15,16 @@ pub mod event;
 pub mod fragment;
 pub mod frame;
 pub mod handoff;
+mod hash;
 pub mod neighbour;
 pub mod pipeline;
 mod prefetch;
 pub mod random;
+pub mod rate_limit;
 pub mod reply;
 pub mod route;
 pub mod snapshot;
+pub mod station;
 pub mod statistics;
 pub mod verdict;
 pub mod worker;

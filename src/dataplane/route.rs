@@ -4,14 +4,14 @@
 //! in the snapshot; it is immutable from then on.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::hash::KeyedHash;
 use super::neighbour::NeighbourUse;
-use super::random::random_key;
 use super::verdict::PortId;
 use crate::wire::{Address, Family, MacAddress};
 
@@ -113,7 +113,7 @@ pub enum NeighbourState {
 #[derive(Debug, Clone, Default)]
 pub struct RouteTable {
     routes: Arc<Routes>,
-    neighbours: HashMap<NeighbourKey, (Option<MacAddress>, NeighbourUse), NeighbourHash>,
+    neighbours: HashMap<NeighbourKey, (Option<MacAddress>, NeighbourUse), KeyedHash>,
     links: Vec<Option<PortLink>>,
 }
 
@@ -141,58 +141,6 @@ impl Hash for NeighbourKey {
     #[inline]
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.iter().for_each(|&word| state.write_u64(word));
-    }
-}
-
-/// Hashes by multiplying and folding, keyed anew for every table: a third of SipHash' time, and
-/// hosts on the link, who choose their own addresses, cannot choose which of them collide.
-#[derive(Debug, Clone)]
-struct NeighbourHash {
-    seed: u64,
-    factor: u64,
-}
-
-struct NeighbourHasher {
-    state: u64,
-    factor: u64,
-}
-
-impl Default for NeighbourHash {
-    fn default() -> Self {
-        let (seed, factor) = random_key().expect("the kernel has random numbers");
-        NeighbourHash {
-            seed,
-            factor: factor | 1,
-        }
-    }
-}
-
-impl BuildHasher for NeighbourHash {
-    type Hasher = NeighbourHasher;
-
-    #[inline]
-    fn build_hasher(&self) -> NeighbourHasher {
-        let (state, factor) = (self.seed, self.factor);
-        NeighbourHasher { state, factor }
-    }
-}
-
-impl Hasher for NeighbourHasher {
-    #[inline]
-    fn write_u64(&mut self, word: u64) {
-        let product = u128::from(self.state ^ word) * u128::from(self.factor);
-        self.state = (product >> 64) as u64 ^ (product as u64) ^ self.state.rotate_left(29);
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        bytes
-            .iter()
-            .for_each(|&byte| self.write_u64(u64::from(byte)));
-    }
-
-    #[inline]
-    fn finish(&self) -> u64 {
-        self.state
     }
 }
 
@@ -375,6 +323,8 @@ impl<K: Copy + Ord> Ranges<K> {
 
 #[cfg(test)]
 mod tests {
+    use std::hash::BuildHasher;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -449,7 +399,7 @@ mod tests {
 
     #[test]
     fn neighbouring_addresses_spread_over_the_hash() {
-        let hash = NeighbourHash::default();
+        let hash = KeyedHash::default();
         let mut seen: Vec<u64> = (0..4096u32)
             .map(|last| {
                 let ip = IpAddr::from((0xc612_0000 + last).to_be_bytes());

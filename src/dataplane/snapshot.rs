@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
-use super::route::RouteTable;
+use super::rate_limit::RateLimit;
+use super::route::{RouteTable, RouteTarget};
+use super::station::Stations;
 use super::verdict::PortId;
 use crate::classifier::{Classify, RuleIndex, RuleVerdict};
-use crate::wire::FlowKey;
+use crate::wire::{Address, Family, FlowKey};
 
 /// Counter slot of a rule. A rule keeps its slot across reloads, so its counters go on counting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,18 +34,112 @@ pub struct StageRule {
     pub slot: RuleSlot,
 }
 
+/// An end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Who opens it.
+    Source,
+    /// Whom it is opened to.
+    Destination,
+}
+
+/// Numbers of the networks that a connection's two ends are on, as the rules know them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Networks {
+    /// The source's.
+    pub source: u16,
+    /// The destination's.
+    pub destination: u16,
+}
+
+impl Networks {
+    /// That of an end.
+    #[inline]
+    pub fn of(self, end: End) -> u16 {
+        match end {
+            End::Source => self.source,
+            End::Destination => self.destination,
+        }
+    }
+}
+
 /// One evaluation step: a compiled classifier and its rules by [`RuleIndex`].
 pub struct Stage {
     /// Short name of the policy family: `NP`.
     pub family: &'static str,
-    /// `egress` (asked on behalf of the source) or `ingress` (of the destination).
-    pub direction: &'static str,
+    /// The end it is asked on behalf of: its rules know the other by address alone.
+    pub protects: End,
     /// The compiled rules; no match means no opinion.
     pub classifier: Arc<dyn Classify>,
     /// By [`RuleIndex`].
     pub rules: Vec<StageRule>,
     /// What its answers spare later stages.
     pub skips: Skips,
+    /// What rules do beside deciding.
+    pub effects: Option<Box<StageEffects>>,
+}
+
+/// What rules of a stage do beside deciding, when a packet opens a connection.
+pub struct StageEffects {
+    /// By [`RuleIndex`]: position in `effects`. Several rules may share one.
+    pub by_rule: Vec<Option<u32>>,
+    /// The effects.
+    pub effects: Vec<Effect>,
+}
+
+/// What a rule does beside deciding.
+pub struct Effect {
+    /// Tells control of every match.
+    pub log: bool,
+    /// Beyond this it does not match.
+    pub limit: Option<RateLimit>,
+    /// It decides nothing: the rules behind it are asked.
+    pub continues: bool,
+    /// Whose matches are counted and limited.
+    pub slot: RuleSlot,
+    /// The rules behind it.
+    pub rest: Arc<dyn Classify>,
+    /// [`RuleIndex`] of the first of them.
+    pub rest_first: u32,
+}
+
+impl StageEffects {
+    /// That of a rule.
+    #[inline]
+    pub fn of(&self, index: RuleIndex) -> Option<&Effect> {
+        let effect = self.by_rule.get(index.0 as usize).copied().flatten()?;
+        self.effects.get(effect as usize)
+    }
+
+    /// The rule that decides a key, `matched` being the first that fits it. `matches` is asked of
+    /// every rule with effects on the way, in order: does it match, this time?
+    #[inline]
+    pub fn settle(
+        &self,
+        key: &FlowKey,
+        mut matched: Option<RuleIndex>,
+        mut matches: impl FnMut(&Effect) -> bool,
+    ) -> Option<RuleIndex> {
+        while let Some(effect) = matched.and_then(|index| self.of(index)) {
+            if matches(effect) && !effect.continues {
+                break;
+            }
+            let next = effect.rest.classify(key);
+            matched = next.map(|index| RuleIndex(index.0 + effect.rest_first));
+        }
+        matched
+    }
+}
+
+impl Stage {
+    /// `NP egress`.
+    pub fn name(&self) -> String {
+        let direction = match self.protects {
+            End::Source => "egress",
+            End::Destination => "ingress",
+        };
+        format!("{} {direction}", self.family)
+    }
 }
 
 /// Which stages need not be asked after a stage's answer, each stage a bit.
@@ -57,8 +153,10 @@ pub struct Skips {
     pub pass: u32,
     /// When no rule matches.
     pub none: u32,
-    /// The stage is asked again of flows of an older generation even where they are kept.
-    pub stateless: bool,
+    /// After a denial that does not count, since the stage lets go on what is established.
+    pub deny: u32,
+    /// A connection that was allowed goes on whatever the stage says of it by now.
+    pub keeps: bool,
 }
 
 /// Deciding rules a flow remembers at the most: an end has no more than two tiers of security
@@ -115,6 +213,10 @@ pub struct Decision {
     pub denied_by: Option<u8>,
     /// Deciding rules of the stages asked.
     pub rules: DecidingRules,
+    /// Asked of an established flow, one of the stages that keep such flows would deny it by now.
+    pub kept: bool,
+    /// It is an established flow that is asked about.
+    established: bool,
     /// Stages that need not be asked.
     skips: u32,
 }
@@ -125,7 +227,15 @@ impl Decision {
         allowed: true,
         denied_by: None,
         rules: DecidingRules::NONE,
+        kept: false,
+        established: false,
         skips: 0,
+    };
+
+    /// The same of an established flow that policy is asked about again.
+    pub const ESTABLISHED: Decision = Decision {
+        established: true,
+        ..Decision::NO_OPINION
     };
 }
 
@@ -138,40 +248,53 @@ pub struct PolicySnapshot {
     /// Number of the network behind each port, as the rules know it; 0, the cluster's own, for
     /// ports beyond the list.
     pub networks: Vec<u16>,
+    /// Whose frames are held to their own addresses; `None` where nobody's are.
+    pub stations: Option<Stations>,
 }
 
 impl PolicySnapshot {
-    /// The key that rules are asked about for a packet of this port: its zone is the network behind
-    /// the port, whatever tag keeps its flow apart from others.
+    /// Is any port on a network of its own? Then it matters which networks a packet's ends are on.
     #[inline]
-    pub fn view(&self, port: PortId, key: &FlowKey) -> FlowKey {
-        let network = self.networks.get(port.0 as usize);
-        FlowKey {
-            zone: network.copied().unwrap_or_default(),
-            ..*key
-        }
+    pub fn has_networks(&self) -> bool {
+        self.networks.iter().any(|network| *network != 0)
     }
 
-    /// What is left to be asked about a flow of an older generation that is kept; `None` where
-    /// nothing is.
+    /// The network behind a port.
+    #[inline]
+    pub fn network(&self, port: PortId) -> u16 {
+        let network = self.networks.get(port.0 as usize);
+        network.copied().unwrap_or_default()
+    }
+
+    /// What is left to be asked about a flow of an older generation where all flows are kept;
+    /// `None` where nothing is.
     pub fn of_kept(&self) -> Option<Decision> {
-        let stateless = |stage: &Stage| stage.skips.stateless;
-        if !self.stages.iter().any(stateless) {
+        let keeps = |stage: &&Stage| stage.skips.keeps;
+        if self.stages.iter().all(|stage| stage.skips.keeps) {
             return None;
         }
-        let others = self.stages.iter().filter(|stage| !stateless(stage));
+        let keeping = self.stages.iter().filter(keeps);
         Some(Decision {
-            skips: others.fold(0, |skips, stage| skips | stage.skips.own),
-            ..Decision::NO_OPINION
+            skips: keeping.fold(0, |skips, stage| skips | stage.skips.own),
+            ..Decision::ESTABLISHED
         })
     }
 
-    /// Asks every stage about one key.
-    pub fn decide(&self, key: &FlowKey) -> Decision {
+    /// Asks every stage about one key between these networks, with no effect: whatever rules match
+    /// only so often match. The key's own zone, which keeps
+    /// flows of different tags apart, is not looked at.
+    pub fn decide(&self, key: &FlowKey, networks: Networks) -> Decision {
         let mut decision = Decision::NO_OPINION;
         for (number, stage) in self.stages.iter().enumerate() {
             if decision.wants(stage) {
-                decision.add(number, stage, stage.classifier.classify(key));
+                let zone = networks.of(stage.protects);
+                let key = FlowKey { zone, ..*key };
+                let matched = stage.classifier.classify(&key);
+                let matched = match &stage.effects {
+                    None => matched,
+                    Some(effects) => effects.settle(&key, matched, |_| true),
+                };
+                decision.add(number, stage, matched);
             }
         }
         decision
@@ -194,6 +317,11 @@ impl Decision {
             return;
         };
         let rule = stage.rules[index.0 as usize];
+        if rule.verdict == RuleVerdict::Deny && self.established && stage.skips.keeps {
+            self.kept = true;
+            self.skips |= stage.skips.deny;
+            return;
+        }
         self.rules.push(rule.slot);
         match rule.verdict {
             RuleVerdict::Allow => self.skips |= stage.skips.allow,
@@ -262,4 +390,21 @@ pub struct Snapshot {
     pub routing_generation: u32,
     /// Links, routes, neighbours.
     pub routes: Arc<RouteTable>,
+}
+
+impl Snapshot {
+    /// Whose frames are held to their own addresses.
+    #[inline]
+    pub fn stations(&self) -> Option<&Stations> {
+        self.policy.as_ref()?.stations.as_ref()
+    }
+
+    /// In routed mode: is an address one on a port's own link, with no router in between?
+    pub fn is_on_link(&self, port: PortId, family: Family, address: Address) -> bool {
+        let on_link = RouteTarget::Port {
+            port,
+            gateway: None,
+        };
+        self.routes.lookup(family, address) == Some(on_link)
+    }
 }

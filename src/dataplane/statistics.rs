@@ -101,6 +101,12 @@ pub struct WorkerCounters {
     pub checksums_completed: Counter,
     /// Events control was too slow to take.
     pub events_lost: Counter,
+    /// Matches of rules that log.
+    pub rules_logged: Counter,
+    /// Connections beyond the rate of a rule, which then did not match.
+    pub connections_over_rate: Counter,
+    /// The same where there was no room to count the source's connections.
+    pub rate_limits_full: Counter,
     /// Batches that had at least one frame.
     pub batches: Counter,
     /// Live flows (gauge).
@@ -141,6 +147,9 @@ impl WorkerCounters {
             fragmented: Counter::default(),
             checksums_completed: Counter::default(),
             events_lost: Counter::default(),
+            rules_logged: Counter::default(),
+            connections_over_rate: Counter::default(),
+            rate_limits_full: Counter::default(),
             batches: Counter::default(),
             flows: Counter::default(),
             flows_unreplied: Counter::default(),

@@ -73,6 +73,19 @@ drop_reasons! {
     /// An address that must never be forwarded: loopback, unspecified, broadcast, multicast or
     /// reserved source, link-local (RFC 1122 §3.2.1.3, 3927 §2.7, 4291 §2.5).
     MartianAddress = "martian-address",
+    /// An address of a pod with port security in a frame that does not come from its MAC address.
+    PortSecuritySourceMac = "port-security-source-mac",
+    /// A source address that is none of the pod's the frame comes from, which has port security.
+    PortSecuritySource = "port-security-source",
+    /// ARP from a pod with port security that speaks of an address which is not its own.
+    PortSecurityArp = "port-security-arp",
+    /// Neighbour discovery from a pod with port security that speaks of an address which is not its
+    /// own (RFC 4861 §4.3, 4.4).
+    PortSecurityDiscovery = "port-security-discovery",
+    /// For an address of a pod with port security, but not for its MAC address.
+    PortSecurityDestinationMac = "port-security-destination-mac",
+    /// For the MAC address of a pod with port security, but for none of its addresses.
+    PortSecurityDestination = "port-security-destination",
     /// The route back to the source does not leave by the port the frame came in on (RFC 3704).
     SpoofedSource = "spoofed-source",
     /// Multicast or broadcast destination; not forwarded.

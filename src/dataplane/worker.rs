@@ -323,6 +323,8 @@ mod tests {
             restart_grace_us: 0,
             replies_per_second: 1,
             replies_burst: 1,
+            rate_limit_sources_max: 16,
+            workers: 1,
             hash_key: (1, 2),
         };
         let snapshot = Snapshot {

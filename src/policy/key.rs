@@ -11,6 +11,9 @@ pub const PRIMARY_NETWORK: u16 = 0;
 /// the destination is then that pod's.
 pub const MULTICAST_NETWORK: u16 = u16::MAX;
 
+/// Number of a network that no pod is on.
+pub const UNKNOWN_NETWORK: u16 = u16::MAX - 1;
+
 /// A packet as policy is asked about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PolicyKey {

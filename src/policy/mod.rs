@@ -42,7 +42,7 @@ pub use egress_firewall::EgressFirewall;
 pub use evaluate::{Decision, Opinion};
 pub use finding::{Finding, Place, Severity};
 pub use inventory::{Inventory, Pod};
-pub use key::{Exemption, PRIMARY_NETWORK, PolicyKey, Sender};
+pub use key::{Exemption, PRIMARY_NETWORK, PolicyKey, Sender, UNKNOWN_NETWORK};
 pub use kube_ovn::{Port, Ports, Subnet, Vip};
 pub use load::{load, load_documents};
 pub use multi_network::MultiNetworkPolicy;

@@ -45,8 +45,23 @@ pub struct Shard {
     pub rules: RuleSet,
     /// Where they were written, by [`crate::classifier::OriginId`].
     pub origins: Vec<Origin>,
-    /// What rules do beside deciding, by their identity. The data plane does not do it yet.
+    /// What rules that decide do beside it, by their identity.
     pub effects: Vec<(RuleId, Effects)>,
+    /// The step as a connection's first packet meets it, where any of its rules does more than
+    /// decide.
+    pub acting: Option<Box<ActingRules>>,
+}
+
+/// The rules of a step, those among them that do something without deciding. A rule that continues
+/// says [`RuleVerdict::Pass`].
+#[derive(Debug, Clone, Default)]
+pub struct ActingRules {
+    /// The rules, strongest first.
+    pub rules: RuleSet,
+    /// By [`crate::classifier::RuleIndex`]: position in `effects`.
+    pub by_rule: Vec<Option<usize>>,
+    /// What rules do beside deciding, in their order; and whether the next rule is asked then.
+    pub effects: Vec<(Effects, bool)>,
 }
 
 /// The evaluation steps, in the order in which they are asked.
@@ -317,6 +332,15 @@ impl StageRules {
     /// Is there none?
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// What rules do beside deciding, where any of them does: such a step is one shard.
+    pub fn acting(&self) -> Option<&ActingRules> {
+        let mut acting = self
+            .shards
+            .iter()
+            .filter_map(|shard| shard.acting.as_deref());
+        acting.next()
     }
 
     /// Every rule, by [`RuleIndex`].

@@ -16,6 +16,8 @@ pub struct Limits {
     pub neighbours: u32,
     /// Frames that wait for a neighbour to be resolved.
     pub neighbour_frames: u32,
+    /// Pairs of rule and source whose connections are counted, for rules with a rate.
+    pub rate_limit_sources: u32,
     /// Events from workers that control has not read yet, per worker.
     pub events: u32,
     /// Rules of all policies together after compilation.
@@ -37,6 +39,7 @@ impl Limits {
             fragment_datagrams: number("fragment_datagrams", 4_096, 16..=1_048_576),
             neighbours: number("neighbours", 65_536, 16..=1_048_576),
             neighbour_frames: number("neighbour_frames", 1_024, 1..=65_536),
+            rate_limit_sources: number("rate_limit_sources", 65_536, 64..=16_777_216),
             events: number("events", 4_096, 64..=1_048_576),
             rules: number("rules", 262_144, 1_000..=100_000_000),
             classifier_nodes: number("classifier_nodes", 4_194_304, 1_024..=1_073_741_824),

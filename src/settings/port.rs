@@ -6,6 +6,7 @@ use toml::de::DeValue;
 
 use super::kind::{Kind, ListOf, OneNumberOf, Parsed, PowerOfTwo, Whole, WordOr, Wrong};
 use super::reader::Section;
+use super::replay::MAC;
 
 /// One interface frames are taken from and sent to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,8 @@ pub struct Port {
     /// The secondary network behind the port, `namespace/name` of its NetworkAttachmentDefinition;
     /// `None` for the cluster's own.
     pub network: Option<String>,
+    /// MAC addresses of routers behind the port: what they send comes from others.
+    pub routers: Vec<[u8; 6]>,
     /// VLAN ids accepted; none means untagged frames alone.
     pub vlans: Vec<u16>,
 }
@@ -175,6 +178,10 @@ impl Port {
             kind: Whole(1..=4094),
             length: 0..=4094,
         };
+        let routers = ListOf {
+            kind: MAC,
+            length: 0..=64,
+        };
         let port = Port {
             name: section.required("name", NAME).unwrap_or_default(),
             interface: section.required("interface", INTERFACE).unwrap_or_default(),
@@ -188,6 +195,7 @@ impl Port {
             },
             ring_frames: section.optional("ring_frames", 4096, PowerOfTwo(64..=65_536)),
             network: section.optional("network", None, NETWORK),
+            routers: section.optional("routers", Vec::new(), routers),
             vlans: section
                 .optional("vlans", Vec::new(), vlans)
                 .into_iter()

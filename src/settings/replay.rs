@@ -65,7 +65,7 @@ const LINK_ADDRESS: Parsed<IpNet> = Parsed {
     parse: |text| text.parse().map_err(|_| String::new()),
 };
 
-const MAC: Parsed<[u8; 6]> = Parsed {
+pub(super) const MAC: Parsed<[u8; 6]> = Parsed {
     allowed: "the Ethernet address of one station, like \"02:00:00:00:00:01\"",
     parse: |text| {
         let mut mac = [0; 6];

@@ -3,8 +3,8 @@
 use etherparse::VlanId;
 
 use super::frames::{
-    CLIENT, Capture, Ends, SERVER, Segment, TO_CLIENT, TO_SERVER, echo, tagged, tcp, udp,
-    udp_with_ttl,
+    CLIENT, CLIENT_MAC, CLIENT6, Capture, Ends, SERVER, SERVER6, Segment, TO_CLIENT, TO_SERVER,
+    echo, tagged, tcp, udp, udp_with_ttl,
 };
 
 /// A folder of `pcap-tests/walk/`, and what makes its capture.
@@ -14,6 +14,9 @@ pub type Case = (&'static str, fn() -> Vec<u8>);
 pub const CASES: &[Case] = &[
     ("fragments", fragments),
     ("malformed", malformed),
+    ("output", output),
+    ("port-security", port_security),
+    ("port-security-wire", port_security_wire),
     ("routed", routed),
     ("states", states),
     ("wire", wire),
@@ -195,4 +198,138 @@ fn piece(frame: &[u8], id: u16, from: usize, to: usize, more: bool) -> Vec<u8> {
     header.total_len = (20 + to - from) as u16;
     header.header_checksum = header.calc_header_checksum();
     [ethernet, &header.to_bytes(), &payload[from..to]].concat()
+}
+
+/// Connections beyond the rate of a rule, and what the rules behind it say of them.
+fn output() -> Vec<u8> {
+    let mut capture = Capture::default();
+    let open = |capture: &mut Capture, ends, from: u16, count: u16, port| {
+        for number in from..from + count {
+            let segment = tcp(ends, (number, port), Segment::Syn, (100, 0));
+            capture.add("inside", segment.clone());
+            // The same connection again is no other.
+            capture.add("inside", segment);
+        }
+    };
+    for ends in TO_SERVER {
+        open(&mut capture, ends, 40_000, 5, 80);
+        capture.wait_ms(450);
+        open(&mut capture, ends, 41_000, 2, 80);
+        capture.wait_ms(1_000);
+        open(&mut capture, ends, 42_000, 3, 80);
+        // Told of and dropped, told of and let through, and not meant at all.
+        open(&mut capture, ends, 43_000, 1, 25);
+        open(&mut capture, ends, 43_000, 2, 443);
+        open(&mut capture, ends, 43_000, 1, 8080);
+    }
+    capture.pcapng()
+}
+
+/// Somebody's frames, and the same with what is not theirs.
+fn port_security() -> Vec<u8> {
+    const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 9];
+    let mut capture = Capture::default();
+    let spoofed = [
+        Ends::V4([198, 18, 0, 9], SERVER),
+        Ends::V6(with_last(CLIENT6, 9), SERVER6),
+    ];
+    for ((there, back), spoofed) in TO_SERVER.into_iter().zip(TO_CLIENT).zip(spoofed) {
+        let (ports, reversed) = ((40_000, 53), (53, 40_000));
+        capture
+            .add("inside", udp(there, ports, 30))
+            .add("outside", udp(back, reversed, 30))
+            .add("inside", from_mac(udp(there, ports, 30), OTHER))
+            .add("inside", from_mac(udp(there, (40_001, 53), 30), OTHER))
+            .add("inside", udp(spoofed, (40_002, 53), 30))
+            .add("inside", udp_with_ttl(spoofed, (40_002, 53), 30, 1));
+        // From a MAC address and an address that are nobody's.
+        let stranger = from_mac(udp(spoofed, (40_003, 53), 30), OTHER);
+        capture.add("inside", stranger);
+    }
+    // The kernel believes that this address is at the pod's MAC address, and the pod's other one
+    // elsewhere.
+    for last in [8, 7] {
+        let to = [198, 18, 0, last];
+        capture.add("outside", udp(Ends::V4(SERVER, to), (40_004, 53), 30));
+    }
+    capture.pcapng()
+}
+
+/// On a wire there are ARP and neighbour discovery too, and MAC addresses go from end to end.
+fn port_security_wire() -> Vec<u8> {
+    const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 9];
+    let mut capture = Capture::default();
+    for (there, back) in TO_SERVER.into_iter().zip(TO_CLIENT) {
+        let to_client = |frame| to_mac(frame, CLIENT_MAC);
+        capture
+            .add("inside", udp(there, (40_000, 53), 30))
+            .add("outside", to_client(udp(back, (53, 40_000), 30)))
+            .add("outside", to_mac(udp(back, (53, 40_000), 30), OTHER))
+            .add("inside", from_mac(udp(there, (40_000, 53), 30), OTHER));
+    }
+    let elsewhere = Ends::V4(SERVER, [198, 18, 0, 9]);
+    capture.add("outside", to_mac(udp(elsewhere, (1, 2), 30), CLIENT_MAC));
+    let gateway = [198, 18, 0, 1];
+    for (source, sender_mac, sender) in [
+        (CLIENT_MAC, CLIENT_MAC, CLIENT),
+        (CLIENT_MAC, CLIENT_MAC, gateway),
+        (CLIENT_MAC, OTHER, CLIENT),
+        (OTHER, OTHER, CLIENT),
+        (OTHER, OTHER, gateway),
+    ] {
+        capture.add("inside", arp(source, sender_mac, sender));
+    }
+    let router = with_last(CLIENT6, 1);
+    for (icmp_type, source, target, link_layer) in [
+        (135, CLIENT6, router, CLIENT_MAC),
+        (135, CLIENT6, router, OTHER),
+        (136, CLIENT6, CLIENT6, CLIENT_MAC),
+        (136, CLIENT6, router, CLIENT_MAC),
+        (135, router, CLIENT6, CLIENT_MAC),
+        (135, [0; 16], CLIENT6, CLIENT_MAC),
+    ] {
+        let message = discovery(icmp_type, source, target, link_layer);
+        capture.add("inside", message);
+    }
+    capture.pcapng()
+}
+
+fn with_last(mut address: [u8; 16], last: u8) -> [u8; 16] {
+    address[15] = last;
+    address
+}
+
+fn to_mac(mut frame: Vec<u8>, mac: [u8; 6]) -> Vec<u8> {
+    frame[..6].copy_from_slice(&mac);
+    frame
+}
+
+fn from_mac(mut frame: Vec<u8>, mac: [u8; 6]) -> Vec<u8> {
+    frame[6..12].copy_from_slice(&mac);
+    frame
+}
+
+fn arp(source: [u8; 6], sender_mac: [u8; 6], sender: [u8; 4]) -> Vec<u8> {
+    let mut frame = [&[0xff; 6][..], &source, &[8, 6]].concat();
+    frame.extend([0, 1, 8, 0, 6, 4, 0, 1]);
+    frame.extend(sender_mac);
+    frame.extend(sender);
+    frame.extend([0; 6]);
+    frame.extend([198, 18, 0, 254]);
+    frame.extend([0; 18]);
+    frame
+}
+
+/// A solicitation (135) or advertisement (136) that says where somebody is.
+fn discovery(icmp_type: u8, source: [u8; 16], target: [u8; 16], link_layer: [u8; 6]) -> Vec<u8> {
+    const ALL_NODES: [u8; 16] = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    let mut frame = [&[0x33, 0x33, 0, 0, 0, 1][..], &CLIENT_MAC, &[0x86, 0xdd]].concat();
+    frame.extend([0x60, 0, 0, 0, 0, 32, 58, 255]);
+    frame.extend(source);
+    frame.extend(ALL_NODES);
+    frame.extend([icmp_type, 0, 0, 0, 0, 0, 0, 0]);
+    frame.extend(target);
+    frame.extend([icmp_type - 134, 1]);
+    frame.extend(link_layer);
+    frame
 }

@@ -1,7 +1,7 @@
 //! What port security says of a frame, as a stage before all others.
 
 use super::{Stage, Written, direction_name};
-use crate::control::layer2::{Check, FAMILY};
+use crate::control::layer2::{Check, FAMILY, drop_reason};
 use crate::policy::port_security::Refusal;
 
 /// The ends that look at frames at all, or that drop this one.
@@ -15,7 +15,10 @@ pub(super) fn stages(checks: &[Check]) -> Vec<Stage> {
 fn stage(check: &Check) -> Stage {
     let rule = written(check);
     let (verdict, reason) = match &check.refusal {
-        Some(refusal) => ("deny", refusal.to_string()),
+        Some(refusal) => {
+            let name = drop_reason(check.direction, refusal).name();
+            ("deny", format!("{refusal}; counted as {name}"))
+        }
         None => (
             "allow",
             "the frame's addresses are the port's own".to_owned(),

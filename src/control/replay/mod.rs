@@ -167,7 +167,7 @@ fn snapshot(
         1,
         &mut slots,
         unused,
-        &plan::port_networks(settings),
+        &plan::port_segments(settings),
     )
     .map_err(PolicyRefused::from)?;
 

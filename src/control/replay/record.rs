@@ -395,6 +395,10 @@ fn stage(reason: DropReason) -> &'static str {
         | R::NotForThisStation
         | R::MartianAddress
         | R::SpoofedSource
+        | R::PortSecuritySourceMac
+        | R::PortSecuritySource
+        | R::PortSecurityArp
+        | R::PortSecurityDiscovery
         | R::MulticastDestination
         | R::FragmentWithoutFirst
         | R::TinyFragment
@@ -404,7 +408,9 @@ fn stage(reason: DropReason) -> &'static str {
         R::Policy | R::NoPolicy => "classify",
         R::FlowTableFull => "admit",
         R::TtlExceeded | R::PacketTooBig => "rewrite",
-        R::NoRoute
+        R::PortSecurityDestinationMac
+        | R::PortSecurityDestination
+        | R::NoRoute
         | R::RouteRejects
         | R::NeighbourUnresolved
         | R::NeighbourQueueFull

@@ -106,6 +106,7 @@ struct Supervisor {
     /// Asked for while an attempt was running: another one follows.
     waiting: Option<(ReloadCause, Vec<oneshot::Sender<ReloadOutcome>>)>,
     log_budget: watch::LogBudget,
+    logged_budget: watch::LogBudget,
     late_workers: Vec<bool>,
     steering_alarms: Vec<Option<AttachState>>,
 }
@@ -169,6 +170,7 @@ impl Supervisor {
             attempt_running: false,
             waiting: None,
             log_budget: watch::LogBudget::new(settings.limits.log_lines_per_second),
+            logged_budget: watch::LogBudget::new(settings.limits.log_lines_per_second),
             late_workers: vec![false; cores.len()],
             settings,
         };

@@ -97,8 +97,8 @@ impl Supervisor {
             let report = workers.map(|workers| workers.report.rule(slot));
             report.unwrap_or_default()
         };
-        let networks = plan::port_networks(&self.settings);
-        let snapshot = activate(&prepared, generation, &mut self.slots, totals, &networks)?;
+        let segments = plan::port_segments(&self.settings);
+        let snapshot = activate(&prepared, generation, &mut self.slots, totals, &segments)?;
         self.publisher.set_policy(Arc::new(snapshot));
         self.policy.generation = generation;
         self.policy.loads += 1;

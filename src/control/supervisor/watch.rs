@@ -3,6 +3,8 @@
 use super::Supervisor;
 use crate::control::reload::ReloadCause;
 use crate::dataplane::event::Event;
+use crate::dataplane::snapshot::Stage;
+use crate::dataplane::verdict::PortId;
 use crate::dataplane::xdp::AttachState;
 
 /// A worker whose loop has not come round for this long is reported.
@@ -12,6 +14,7 @@ impl Supervisor {
     pub(super) fn tick(&mut self) {
         self.publisher.collect();
         self.log_budget.refill();
+        self.logged_budget.refill();
         if self.settings.policy.watch {
             self.reload(ReloadCause::Watch, Vec::new());
         }
@@ -53,25 +56,42 @@ impl Supervisor {
     pub(super) fn log_events(&mut self) {
         let Some(workers) = &self.workers else { return };
         while let Some(event) = workers.next_event() {
-            let Event::Denied {
-                port,
+            let budget = match event {
+                Event::Denied { .. } => &mut self.log_budget,
+                Event::Logged { .. } => &mut self.logged_budget,
+            };
+            if budget.take() {
+                self.log_event(event);
+            }
+        }
+    }
+
+    fn log_event(&self, event: Event) {
+        let port = |port: PortId| &self.settings.ports[port.0 as usize].name;
+        let rule = |rule| self.slots.label(rule).unwrap_or("-");
+        match event {
+            Event::Denied {
+                port: from,
                 key,
-                rule,
+                rule: by,
                 stage,
                 established,
-            } = event;
-            if !self.log_budget.take() {
-                continue;
+            } => {
+                let policy = self.publisher.policy();
+                let stage = policy.and_then(|policy| policy.stages.get(stage as usize));
+                let stage = stage.map(Stage::name);
+                let stage = stage.as_deref().unwrap_or("-");
+                let (port, rule) = (port(from), rule(by));
+                tracing::info!(port, flow = %key, stage, rule, established, "denied");
             }
-            let port = &self.settings.ports[port.0 as usize].name;
-            let stage = self
-                .publisher
-                .policy()
-                .and_then(|policy| policy.stages.get(stage as usize));
-            let stage = stage.map(|stage| format!("{} {}", stage.family, stage.direction));
-            let rule = self.slots.label(rule).unwrap_or("-");
-            let stage = stage.as_deref().unwrap_or("-");
-            tracing::info!(port, flow = %key, stage, rule, established, "denied");
+            Event::Logged {
+                port: from,
+                key,
+                rule: by,
+            } => {
+                let (port, rule) = (port(from), rule(by));
+                tracing::info!(port, flow = %key, rule, "matched");
+            }
         }
     }
 }

@@ -1,48 +1,75 @@
 //! Stages 4 and 5: ask policy about first packets and about flows of an older generation, then
 //! create the flow or bring it up to date.
 
-use super::{Next, Packet, PacketState, Pipeline};
+use super::effects::Actor;
+use super::{Next, Packet, PacketState, Pipeline, network};
 use crate::dataplane::conntrack::{Flow, FlowDirection, FlowRef, InsertError, TrailId};
 use crate::dataplane::event::Event;
 use crate::dataplane::frame::FrameBuffer;
-use crate::dataplane::snapshot::{DecidingRules, Decision, PolicySnapshot, Snapshot};
+use crate::dataplane::snapshot::{DecidingRules, Decision, End, PolicySnapshot, Snapshot};
 use crate::dataplane::verdict::DropReason;
 use crate::wire::parse::TcpFlags;
 use crate::wire::{FlowKey, protocol};
 
 impl<F: FrameBuffer> Pipeline<F> {
     /// Asks every stage about all undecided keys of the batch at once.
-    pub(super) fn classify(&mut self, snapshot: &Snapshot, batch: &[Packet<F>]) {
+    pub(super) fn classify(&mut self, now_us: u64, snapshot: &Snapshot, batch: &[Packet<F>]) {
         let scratch = &mut self.scratch;
         scratch.packets.clear();
         scratch.keys.clear();
+        scratch.networks.clear();
         scratch.decisions.clear();
         let Some(policy) = &snapshot.policy else {
             return;
         };
         for (position, packet) in batch.iter().enumerate() {
-            let key = match (packet.verdict, packet.next, packet.trace.key) {
-                (None, Next::Admit, Some(key)) => key,
-                (None, Next::Again(flow, _), _) => self.flows.get(flow).original,
+            let (key, travels, decision) = match (packet.verdict, packet.next, packet.trace.key) {
+                (None, Next::Admit, Some(key)) => {
+                    (key, FlowDirection::Original, Decision::NO_OPINION)
+                }
+                (None, Next::Again(flow, travels), _) => {
+                    let kept = match snapshot.reevaluate_established {
+                        true => None,
+                        false => policy.of_kept(),
+                    };
+                    let decision = kept.unwrap_or(Decision::ESTABLISHED);
+                    (self.flows.get(flow).original, travels, decision)
+                }
                 _ => continue,
             };
+            let networks = network::of(snapshot, policy, packet, &key, travels);
+            let zone = networks.source;
             scratch.packets.push(position);
-            scratch.keys.push(policy.view(packet.port, &key));
-            let kept = match packet.next {
-                Next::Again(..) if !snapshot.reevaluate_established => policy.of_kept(),
-                _ => None,
-            };
-            scratch.decisions.push(kept.unwrap_or(Decision::NO_OPINION));
+            scratch.keys.push(FlowKey { zone, ..key });
+            scratch.networks.push(networks);
+            scratch.decisions.push(decision);
         }
         if scratch.keys.is_empty() {
             return;
         }
+        let mut protects = End::Source;
         for (number, stage) in policy.stages.iter().enumerate() {
+            if stage.protects != protects {
+                protects = stage.protects;
+                for (key, networks) in scratch.keys.iter_mut().zip(&scratch.networks) {
+                    key.zone = networks.of(protects);
+                }
+            }
             scratch.matches.clear();
             scratch.matches.resize(scratch.keys.len(), None);
             stage
                 .classifier
                 .classify_batch(&scratch.keys, &mut scratch.matches);
+            if let Some(effects) = &stage.effects {
+                let mut actor = Actor {
+                    now_us,
+                    limiter: &mut self.limiter,
+                    events: &self.events,
+                    counters: &self.counters,
+                };
+                actor.answer((number, stage, effects), batch, scratch);
+                continue;
+            }
             for (decision, matched) in scratch.decisions.iter_mut().zip(&scratch.matches) {
                 if decision.wants(stage) {
                     decision.add(number, stage, *matched);
@@ -89,7 +116,7 @@ impl<F: FrameBuffer> Pipeline<F> {
             (present.trail, present.blocked)
         };
         // A flow that is kept goes on under the rules that admitted it.
-        let goes_on = kept && decision.allowed && !blocked;
+        let goes_on = (kept || decision.kept) && decision.allowed && !blocked;
         let trail = match goes_on {
             true => trail,
             false => self.trail(&decision),
@@ -133,7 +160,7 @@ impl<F: FrameBuffer> Pipeline<F> {
         let mut decision = decision;
         let mut direction = FlowDirection::Original;
         if !decision.allowed
-            && let Some(opposite) = self.decide_opposite(now_us, policy, packet, key)
+            && let Some(opposite) = self.decide_opposite(now_us, snapshot, packet, key)
         {
             (decision, direction) = (opposite, FlowDirection::Reply);
         }
@@ -173,16 +200,19 @@ impl<F: FrameBuffer> Pipeline<F> {
     fn decide_opposite(
         &self,
         now_us: u64,
-        policy: &PolicySnapshot,
+        snapshot: &Snapshot,
         packet: &Packet<F>,
         key: &FlowKey,
     ) -> Option<Decision> {
+        let policy = snapshot.policy.as_ref()?;
         let view = packet.view?;
         let in_grace = now_us < self.started_us? + self.restart_grace_us;
         if !in_grace || key.protocol != protocol::TCP || view.tcp_flags.contains(TcpFlags::SYN) {
             return None;
         }
-        let opposite = policy.decide(&policy.view(packet.port, &key.reversed()?));
+        let key = key.reversed()?;
+        let networks = network::of(snapshot, policy, packet, &key, FlowDirection::Reply);
+        let opposite = policy.decide(&key, networks);
         opposite.allowed.then_some(opposite)
     }
 

@@ -134,7 +134,7 @@ impl<F: FrameBuffer> Pipeline<F> {
         let Some(link) = snapshot.routes.link(hop.port) else {
             return packet.drop_for(DropReason::PortDown);
         };
-        self.send_to(packet, hop.port, hop.mac, link.mac);
+        self.send_to(snapshot, packet, hop.port, [hop.mac, link.mac]);
     }
 
     /// Everything but the Ethernet addresses: size, TTL, checksums. False when the packet has been
@@ -174,14 +174,23 @@ impl<F: FrameBuffer> Pipeline<F> {
         true
     }
 
-    /// Last step of the routed mode.
+    /// Last step of the routed mode: port security of the receiver, which is who the neighbour
+    /// table says has the address, and the Ethernet addresses.
     pub(super) fn send_to(
         &mut self,
+        snapshot: &Snapshot,
         packet: &mut Packet<F>,
         out: PortId,
-        destination: MacAddress,
-        source: MacAddress,
+        [destination, source]: [MacAddress; 2],
     ) {
+        if let (Some(stations), Some(view)) = (snapshot.stations(), &packet.view) {
+            let (family, address) = (view.key.family, view.key.destination);
+            let on_link = || snapshot.is_on_link(out, family, address);
+            let told = stations.may_receive(out, destination, (family, address), on_link);
+            if let Err(reason) = told {
+                return packet.drop_for(reason);
+            }
+        }
         let Some(frame) = &mut packet.frame else {
             return;
         };

@@ -131,7 +131,7 @@ impl<F: FrameBuffer> Pipeline<F> {
             } = self.held.frames.remove(position);
             match (state, snapshot.routes.link(out)) {
                 (NeighbourState::Reachable(mac), Some(link)) => {
-                    self.send_to(&mut packet, out, mac, link.mac);
+                    self.send_to(snapshot, &mut packet, out, [mac, link.mac]);
                 }
                 _ => {
                     packet.drop_for(DropReason::NeighbourUnresolved);

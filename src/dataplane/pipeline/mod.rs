@@ -18,8 +18,10 @@
 //! A packet that has a verdict is skipped by the stages behind.
 
 mod decide;
+mod effects;
 mod forward;
 mod hold;
+mod network;
 mod parse;
 mod track;
 
@@ -34,8 +36,9 @@ use super::fragment::{FragmentLimits, FragmentTracker};
 use super::frame::{BATCH_FRAMES_MAX, FrameBuffer};
 use super::handoff::Handoff;
 use super::neighbour::NeighbourRequests;
+use super::rate_limit::RateLimiter;
 use super::reply::ReplyLimiter;
-use super::snapshot::{Decision, RuleSlot, Snapshot};
+use super::snapshot::{Decision, Networks, RuleSlot, Snapshot};
 use super::statistics::WorkerCounters;
 use super::verdict::{DropReason, PortId, Verdict};
 use crate::classifier::RuleIndex;
@@ -65,6 +68,11 @@ pub struct PipelineOptions {
     pub replies_per_second: u32,
     /// ICMP errors that may be sent in one burst.
     pub replies_burst: u32,
+    /// Pairs of rule and source whose connections are counted at once, for rules that match only so
+    /// often.
+    pub rate_limit_sources_max: usize,
+    /// Workers that share every rate.
+    pub workers: u32,
     /// Random key of the hashes.
     pub hash_key: (u64, u64),
 }
@@ -207,7 +215,9 @@ impl<F: FrameBuffer> Packet<F> {
 struct Scratch {
     places: Vec<Option<Place>>,
     packets: Vec<usize>,
+    /// Each with the network of the end it is asked on behalf of as its zone.
     keys: Vec<FlowKey>,
+    networks: Vec<Networks>,
     matches: Vec<Option<RuleIndex>>,
     decisions: Vec<Decision>,
 }
@@ -219,6 +229,7 @@ pub struct Pipeline<F> {
     fragments: FragmentTracker,
     held: HoldQueue<F>,
     replies: Vec<ReplyLimiter>,
+    limiter: RateLimiter,
     timeouts: Timeouts,
     restart_grace_us: u64,
     started_us: Option<u64>,
@@ -245,6 +256,11 @@ impl<F: FrameBuffer> Pipeline<F> {
             fragments: FragmentTracker::new(options.fragments, options.hash_key.into()),
             held: HoldQueue::new(options.held_frames_max),
             replies: vec![limiter; options.ports],
+            limiter: RateLimiter::new(
+                options.rate_limit_sources_max,
+                options.workers,
+                options.hash_key,
+            ),
             timeouts: options.timeouts,
             restart_grace_us: options.restart_grace_us,
             started_us: None,
@@ -256,6 +272,7 @@ impl<F: FrameBuffer> Pipeline<F> {
                 places: Vec::with_capacity(BATCH_FRAMES_MAX),
                 packets: Vec::with_capacity(BATCH_FRAMES_MAX),
                 keys: Vec::with_capacity(BATCH_FRAMES_MAX),
+                networks: Vec::with_capacity(BATCH_FRAMES_MAX),
                 matches: Vec::with_capacity(BATCH_FRAMES_MAX),
                 decisions: Vec::with_capacity(BATCH_FRAMES_MAX),
             },
@@ -287,7 +304,7 @@ impl<F: FrameBuffer> Pipeline<F> {
                 self.track(now_us, snapshot, packet, place);
             }
         }
-        self.classify(snapshot, batch);
+        self.classify(now_us, snapshot, batch);
         self.admit(now_us, snapshot, batch);
         for packet in batch.iter_mut().filter(|packet| packet.verdict.is_none()) {
             self.forward(now_us, snapshot, packet);

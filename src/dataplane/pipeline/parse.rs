@@ -5,7 +5,8 @@ use crate::dataplane::frame::FrameBuffer;
 use crate::dataplane::reply::ErrorKind;
 use crate::dataplane::route::PortLink;
 use crate::dataplane::snapshot::{Forwarding, Snapshot, TransparentPort};
-use crate::dataplane::verdict::{DropReason, Verdict};
+use crate::dataplane::station::Sent;
+use crate::dataplane::verdict::{DropReason, PortId, Verdict};
 use crate::wire::{
     DestinationKind, PacketView, ParseError, ParseOptions, Parsed, destination_kind,
     destination_mac, martian, parse, parse_icmp_error, protocol, source_mac,
@@ -30,7 +31,7 @@ impl<F: FrameBuffer> Pipeline<F> {
         };
         match &snapshot.forwarding {
             Forwarding::Routed => self.parse_routed(now_us, snapshot, link, packet, parsed),
-            Forwarding::Transparent(ports) => parse_transparent(ports, packet, parsed),
+            Forwarding::Transparent(ports) => parse_transparent(snapshot, ports, packet, parsed),
         }
     }
 
@@ -94,6 +95,9 @@ impl<F: FrameBuffer> Pipeline<F> {
         if destination != link.mac {
             return packet.drop_for(DropReason::NotForThisStation);
         }
+        if let Some(reason) = self.source_is_foreign(snapshot, packet, &view) {
+            return packet.drop_for(reason);
+        }
         if view.ttl <= 1 && !self.is_local(snapshot, &view) {
             packet.drop_for(DropReason::TtlExceeded);
             self.answer(now_us, snapshot, packet, ErrorKind::TimeExceeded);
@@ -101,8 +105,53 @@ impl<F: FrameBuffer> Pipeline<F> {
     }
 }
 
+impl<F: FrameBuffer> Pipeline<F> {
+    /// Port security of the sender in routed mode. What is for the box itself never comes here in
+    /// operation.
+    #[inline]
+    fn source_is_foreign(
+        &self,
+        snapshot: &Snapshot,
+        packet: &Packet<F>,
+        view: &PacketView,
+    ) -> Option<DropReason> {
+        let (stations, frame) = (snapshot.stations()?, packet.frame.as_ref()?);
+        let (family, source) = (view.key.family, view.key.source);
+        let on_link = || snapshot.is_on_link(packet.port, family, source);
+        let sent = Sent::ip(frame.bytes(), view);
+        let reason = stations.may_send(packet.port, &sent, on_link).err()?;
+        (!self.is_local(snapshot, view)).then_some(reason)
+    }
+}
+
+/// Port security of sender and receiver in transparent mode, where MAC addresses stay as they are.
+fn is_foreign<F: FrameBuffer>(
+    snapshot: &Snapshot,
+    packet: &Packet<F>,
+    parsed: &Parsed,
+    peer: PortId,
+) -> Option<DropReason> {
+    let (stations, frame) = (snapshot.stations()?, packet.frame.as_ref()?);
+    let sent = match parsed {
+        Parsed::Arp(arp) => Sent::arp(frame.bytes(), arp),
+        Parsed::Ip(view) => Sent::ip(frame.bytes(), view),
+    };
+    let received = || match parsed {
+        // Whom a question or its answer is about is not who gets it.
+        Parsed::Arp(_) => Ok(()),
+        Parsed::Ip(view) => {
+            let destination = (view.key.family, view.key.destination);
+            let mac = destination_mac(frame.bytes());
+            stations.may_receive(peer, mac, destination, || true)
+        }
+    };
+    let sent = stations.may_send(packet.port, &sent, || true);
+    sent.and_then(|()| received()).err()
+}
+
 /// A wire with a filter in it: every frame goes to the other port, link control without a question.
 fn parse_transparent<F: FrameBuffer>(
+    snapshot: &Snapshot,
     ports: &[TransparentPort],
     packet: &mut Packet<F>,
     parsed: Parsed,
@@ -118,10 +167,19 @@ fn parse_transparent<F: FrameBuffer>(
     if !port.accepts(vlan, tags) {
         return packet.drop_for(DropReason::UnexpectedVlan);
     }
+    let frame = packet.frame.as_ref();
+    if frame.is_some_and(|frame| source_mac(frame.bytes()).is_group()) {
+        return packet.drop_for(DropReason::BadSourceMac);
+    }
+    if let Parsed::Ip(view) = &parsed {
+        packet.trace.key = Some(view.key);
+    }
+    if let Some(reason) = is_foreign(snapshot, packet, &parsed, peer) {
+        return packet.drop_for(reason);
+    }
     match parsed {
         Parsed::Arp(_) => packet.verdict = Some(Verdict::Forward(peer)),
         Parsed::Ip(view) => {
-            packet.trace.key = Some(view.key);
             packet.view = Some(view);
             if is_link_control(&view) {
                 packet.trace.state = PacketState::Untracked;

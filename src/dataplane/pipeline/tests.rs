@@ -17,7 +17,8 @@ use crate::dataplane::backend::memory::MemoryIo;
 use crate::dataplane::frame::{FrameIo, Received};
 use crate::dataplane::route::{Neighbour, PortLink, Route, RouteTable, RouteTarget};
 use crate::dataplane::snapshot::{
-    Forwarding, PolicySnapshot, RuleSlot, Skips, SourceCheck, Stage, StageRule, TransparentPort,
+    End, Forwarding, PolicySnapshot, RuleSlot, Skips, SourceCheck, Stage, StageRule,
+    TransparentPort,
 };
 use crate::dataplane::worker::transmit;
 use crate::wire::{Address, Family, MacAddress, ParseOptions, Parsed, checksum, parse, protocol};
@@ -145,12 +146,14 @@ fn policy(generation: u32, denied_ports: &[u16]) -> Arc<PolicySnapshot> {
         generation,
         stages: vec![Stage {
             family: "NP",
-            direction: "ingress",
+            protects: End::Destination,
             rules: stage_rules.collect(),
             skips: Skips::default(),
+            effects: None,
             classifier: Arc::new(Linear::new(&rules)),
         }],
         networks: Vec::new(),
+        stations: None,
     })
 }
 
@@ -168,6 +171,8 @@ impl Bench {
             restart_grace_us: 1_000_000,
             replies_per_second: 100,
             replies_burst: 50,
+            rate_limit_sources_max: 16,
+            workers: 1,
             hash_key: (1, 2),
         };
         Bench {
@@ -392,12 +397,108 @@ fn rules_are_about_the_network_behind_the_port_and_not_about_the_tag() {
         origin: OriginId(0),
     });
     inner.stages[0].classifier = Arc::new(Linear::new(&rules));
+    inner.stages[0].protects = End::Source;
     inner.networks = vec![3, 0];
     bench.snapshot.policy = Some(about_other);
     let outcome = bench.one(INSIDE, Out.tcp_to(80, SYN).1);
     assert_eq!(outcome.verdict, Verdict::Drop(DropReason::Policy));
     let outcome = bench.one(OUTSIDE, Back.tcp_to(80, SYN).1);
     assert_eq!(outcome.verdict, Verdict::Forward(INSIDE), "another network");
+}
+
+/// A stage that denies everything between the ends it protects, on network 3, and others.
+fn denies_on_network_3(generation: u32, protects: End, keeps: bool) -> Arc<PolicySnapshot> {
+    let mut policy = policy(generation, &[80]);
+    let inner = Arc::get_mut(&mut policy).unwrap();
+    let mut rules = RuleSet::new();
+    rules.push(Rule {
+        id: RuleId(1),
+        priority: 0,
+        source: AddressMatch::Any,
+        destination: AddressMatch::Any,
+        protocol: ProtocolMatch::Any,
+        source_ports: PortRange::ANY,
+        destination_ports: PortRange::ANY,
+        zone: Some(3),
+        verdict: RuleVerdict::Deny,
+        origin: OriginId(0),
+    });
+    inner.stages[0].classifier = Arc::new(Linear::new(&rules));
+    inner.stages[0].protects = protects;
+    inner.stages[0].skips.keeps = keeps;
+    inner.networks = vec![3, 0];
+    policy
+}
+
+#[test]
+fn a_stage_is_about_the_network_of_the_end_it_protects_whichever_way_a_packet_goes() {
+    for transparent in [false, true] {
+        let mut bench = Bench::new();
+        if transparent {
+            let peer = |peer| TransparentPort {
+                peer: Some(peer),
+                vlans: Vec::new(),
+            };
+            bench.snapshot.forwarding = Forwarding::Transparent(vec![peer(OUTSIDE), peer(INSIDE)]);
+        }
+        let opens = |bench: &mut Bench, way: Way, port| {
+            let (arrives, frame) = way.tcp_to(port, SYN);
+            matches!(bench.one(arrives, frame).verdict, Verdict::Forward(_))
+        };
+        // The inside is network 3: the source of what goes out, the destination of what comes in.
+        bench.snapshot.policy = Some(denies_on_network_3(2, End::Source, false));
+        assert!(!opens(&mut bench, Out, 81) && opens(&mut bench, Back, 82));
+        bench.snapshot.policy = Some(denies_on_network_3(3, End::Destination, false));
+        assert!(opens(&mut bench, Out, 83) && !opens(&mut bench, Back, 84));
+
+        // An answer is asked about as the packet it answers: its source is the answer's receiver.
+        for (protects, passes) in [(End::Source, false), (End::Destination, true)] {
+            let mut bench_again = Bench::new();
+            bench_again.snapshot.forwarding = bench.snapshot.forwarding.clone();
+            bench_again.batch(&[Out.tcp(SYN), Back.tcp(SYN | ACK), Out.tcp(ACK)]);
+            bench_again.snapshot.policy = Some(denies_on_network_3(2, protects, false));
+            let outcome = bench_again.one(OUTSIDE, Back.tcp(ACK).1);
+            let forwarded = matches!(outcome.verdict, Verdict::Forward(_));
+            assert_eq!(forwarded, passes, "{protects:?} {transparent}");
+        }
+    }
+}
+
+#[test]
+fn what_a_stage_keeps_goes_on_though_other_stages_are_asked_again() {
+    let mut bench = Bench::new();
+    bench.batch(&[Out.tcp(SYN), Back.tcp(SYN | ACK), Out.tcp(ACK)]);
+    let goes_on = |bench: &mut Bench| {
+        let outcomes = bench.batch(&[Back.tcp(ACK), Out.tcp(ACK)]);
+        let verdicts = outcomes.iter().map(|outcome| outcome.verdict);
+        let passed: Vec<_> = verdicts
+            .map(|verdict| matches!(verdict, Verdict::Forward(_)))
+            .collect();
+        assert_eq!(passed[0], passed[1]);
+        passed[0]
+    };
+    // One stage keeps what is established and would deny it; one behind it says nothing.
+    let two = |generation, denied: &[u16], spared: bool| {
+        let keeping = denies_on_network_3(generation, End::Source, true);
+        let keeping = Arc::into_inner(keeping).unwrap();
+        let mut behind = Arc::into_inner(policy(generation, denied)).unwrap();
+        behind.networks = keeping.networks.clone();
+        behind.stages.splice(0..0, keeping.stages);
+        behind.stages[1].skips.own = 1;
+        behind.stages[0].skips.deny = u32::from(spared);
+        Some(Arc::new(behind))
+    };
+    bench.snapshot.policy = two(2, &[], false);
+    assert!(goes_on(&mut bench));
+    let new = bench.one(INSIDE, Out.tcp_to(81, SYN).1);
+    assert_eq!(new.verdict, Verdict::Drop(DropReason::Policy), "a new one");
+    // What another stage denies ends, unless the one that keeps has spared it the question.
+    bench.snapshot.policy = two(3, &[80], true);
+    assert!(goes_on(&mut bench));
+    bench.snapshot.policy = two(4, &[80], false);
+    assert!(!goes_on(&mut bench));
+    bench.snapshot.policy = two(5, &[], false);
+    assert!(goes_on(&mut bench), "it resumes");
 }
 
 #[test]
@@ -426,25 +527,25 @@ fn a_policy_change_cuts_an_established_flow_both_ways_and_a_later_one_resumes_it
     assert_eq!(passes(&mut bench), [false, false]);
     bench.snapshot.policy = Some(policy(3, &[]));
     assert_eq!(passes(&mut bench), [true, true]);
-    bench.snapshot.policy = Some(policy(4, &[80]));
-    bench.snapshot.reevaluate_established = false;
-    assert_eq!(passes(&mut bench), [true, true], "established = keep");
-    let stateless = |generation, ports: &[u16]| {
+    let keeping = |generation, ports: &[u16]| {
         let mut policy = policy(generation, ports);
         let found = Arc::get_mut(&mut policy).unwrap();
-        found.stages[0].skips.stateless = true;
+        found.stages[0].skips.keeps = true;
         Some(policy)
     };
-    bench.snapshot.policy = stateless(5, &[80]);
+    bench.snapshot.policy = keeping(4, &[80]);
+    bench.snapshot.reevaluate_established = false;
+    assert_eq!(passes(&mut bench), [true, true], "established = keep");
+    bench.snapshot.policy = Some(policy(5, &[80]));
     let lists = "lists without state are asked again";
     assert_eq!(passes(&mut bench), [false, false], "{lists}");
-    bench.snapshot.policy = Some(policy(6, &[]));
+    bench.snapshot.policy = keeping(6, &[]);
     assert_eq!(
         passes(&mut bench),
         [true, true],
         "what was blocked is asked again"
     );
-    bench.snapshot.policy = stateless(7, &[]);
+    bench.snapshot.policy = Some(policy(7, &[]));
     assert_eq!(passes(&mut bench), [true, true], "{lists}");
     let other = bench.one(INSIDE, Out.tcp_to(443, SYN).1);
     assert_eq!(other.verdict, Verdict::Forward(OUTSIDE));

@@ -264,11 +264,11 @@ impl<F: FrameBuffer> Pipeline<F> {
         if inner.key.source != view.key.destination {
             return packet.drop_for(DropReason::UnrelatedIcmpError);
         }
-        let Some((found, _)) = self.flows.find(&inner.key, now_us) else {
+        let Some((found, quoted)) = self.flows.find(&inner.key, now_us) else {
             return packet.drop_for(DropReason::UnrelatedIcmpError);
         };
         packet.trace.state = PacketState::Related;
-        self.judge_known(snapshot, packet, found, FlowDirection::Original);
+        self.judge_known(snapshot, packet, found, quoted.opposite());
         if packet.verdict.is_none() && matches!(packet.next, Next::Forward(..)) {
             packet.next = Next::ForwardAlone;
         }

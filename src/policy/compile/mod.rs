@@ -20,7 +20,7 @@ use super::admin_output::Effects;
 use super::inventory::{Inventory, PodIndex};
 use super::load::Input;
 use super::selection::{Addresses, PRIMARY, Selections};
-use super::stage::{Shard, StageKind, StageRules};
+use super::stage::{ActingRules, Shard, StageKind, StageRules};
 use super::{Compatibility, Direction, Names, Origin, PRIMARY_NETWORK, Policies, Ports};
 use crate::classifier::{
     AddressMatch, AddressSet, OriginId, PortRange, ProtocolMatch, Rule, RuleId, RuleSet,
@@ -117,6 +117,7 @@ struct StageDraft {
     kind: StageKind,
     rules: RuleSet,
     effects: Vec<(RuleId, Effects)>,
+    acting: Option<Box<ActingRules>>,
 }
 
 impl StageDraft {
@@ -125,6 +126,7 @@ impl StageDraft {
             kind,
             rules: RuleSet::new(),
             effects: Vec::new(),
+            acting: None,
         }
     }
 
@@ -213,13 +215,14 @@ impl Compiler<'_> {
     /// The shard of what has been compiled; `None` where that is nothing.
     fn finish(&mut self, stage: StageDraft, group: Option<u32>) -> Option<Arc<Shard>> {
         let origins = std::mem::take(&mut self.origins);
-        let is_empty = stage.rules.rules().is_empty();
+        let is_empty = stage.rules.rules().is_empty() && stage.acting.is_none();
         (!is_empty).then(|| {
             Arc::new(Shard {
                 group,
                 rules: stage.rules,
                 origins,
                 effects: stage.effects,
+                acting: stage.acting,
             })
         })
     }

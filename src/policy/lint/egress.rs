@@ -86,23 +86,13 @@ fn firewall(input: &Input, firewall: &EgressFirewall, findings: &mut Vec<Finding
 fn output(list: &AdminOutputRules, findings: &mut Vec<Finding>) {
     let object = format!("AdminOutputRules/{}", list.name);
     for (index, rule) in list.rules.iter().enumerate() {
-        let mut warn = |field: &str, message: &str| {
-            let path = format!("spec.rules[{index}].{field}");
+        if rule.action == OutputAction::Continue && !rule.effects.log {
+            let path = format!("spec.rules[{index}].action");
             let place = list.source.at(rule.position);
-            let (id, message) = (id::NOT_ENFORCED, message.to_owned());
-            let finding = warning(id, &list.source, &object, &path, message);
+            let message = "no effect: a rule that continues and does not log does nothing";
+            let message = message.to_owned();
+            let finding = warning(id::NOT_ENFORCED, &list.source, &object, &path, message);
             findings.push(Finding { place, ..finding });
-        };
-        if rule.effects.log {
-            warn("log", "no effect yet: matches are counted, and not logged");
-        }
-        if rule.effects.rate_limit.is_some() {
-            let message = match rule.action {
-                OutputAction::Accept => "no effect yet: every connection is accepted",
-                OutputAction::Drop => "no effect yet: every connection is dropped",
-                OutputAction::Continue => "no effect yet: the rule does nothing",
-            };
-            warn("rate_limit", message);
         }
     }
 }

@@ -986,15 +986,16 @@ fn the_administrators_list_is_asked_of_what_leaves_the_cluster_last() {
     assert_eq!(effects.len(), 2);
     assert_eq!(effects[0].1.rate_limit.unwrap().burst, 10);
     let found = findings(&cluster_of(&PODS, &list(rules)));
-    assert_eq!(found.len(), 2, "{found:?}");
-    assert!(
-        found[0].contains("spec.rules[0].log: no effect yet"),
-        "{found:?}"
-    );
-    assert!(
-        found[1].contains("spec.rules[1].rate_limit: no effect yet"),
-        "{found:?}"
-    );
+    assert!(found.is_empty(), "{found:?}");
+    let found = findings(&cluster_of(&PODS, &list("{name: a, action: continue}")));
+    let nothing = "spec.rules[0].action: no effect: a rule that continues and does not log";
+    assert!(found[0].contains(nothing), "{found:?}");
+    let acting = stage.unwrap().acting().unwrap();
+    // The first tells and decides nothing; the second is one rule for each range of ports.
+    assert_eq!(acting.effects.len(), 2);
+    assert!(acting.effects[0].1 && acting.effects[0].0.log && !acting.effects[1].1);
+    let by_rule = acting.by_rule.iter().flatten();
+    assert_eq!(by_rule.copied().collect::<Vec<_>>(), [0, 1, 1]);
     let denied = policy_of(&format!(
         "{}{}",
         list(rules),

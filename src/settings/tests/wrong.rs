@@ -135,7 +135,7 @@ const WRONG: &[(&str, (usize, usize), &str)] = &[
         "limits = 3",
         (7, 1),
         "unknown key `port[1].limits`; known here: name, interface, queues, mode, zero_copy, \
-        role, frame_size_bytes, ring_frames, network, vlans",
+        role, frame_size_bytes, ring_frames, network, routers, vlans",
     ),
     (
         "[[limits]]\nflows = 3",

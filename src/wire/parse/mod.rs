@@ -21,6 +21,7 @@
 //!   coverage, first SCTP chunk, DCCP offset, ICMP minimum. Transport checksums are left to
 //!   [`checksum`](crate::wire::checksum).
 
+mod discovery;
 mod error;
 mod icmp_error;
 mod ipv4;
@@ -32,6 +33,7 @@ mod transport;
 mod twin;
 mod view;
 
+pub use discovery::{Discovery, LinkLayer, neighbour_discovery};
 pub use error::ParseError;
 pub use icmp_error::{InnerPacket, parse_icmp_error};
 pub use view::{ArpView, Fragment, PacketView, Parsed, TcpFlags, TcpHeader};
