@@ -55,10 +55,14 @@ pub fn load_documents(
     let groups = &mut objects.policies.security_groups;
     groups.sort_by(|one, other| one.name.cmp(&other.name));
     objects.vips.sort_by(|one, other| one.name.cmp(&other.name));
-    let refused = findings
-        .iter()
-        .any(|finding| finding.severity == Severity::Error);
-    let policy = (!refused).then(|| assemble(objects, compatibility, names, &mut findings));
+    let refused = |findings: &[Finding]| {
+        let mut severities = findings.iter().map(|finding| finding.severity);
+        severities.any(|severity| severity == Severity::Error)
+    };
+    let assembled =
+        (!refused(&findings)).then(|| assemble(objects, compatibility, names, &mut findings));
+    // Some errors show only when all is put together.
+    let policy = assembled.filter(|_| !refused(&findings));
     findings.sort_by(|one, other| one.place.cmp(&other.place));
     Loaded { findings, policy }
 }

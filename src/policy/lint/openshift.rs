@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use super::egress::warning;
-use crate::policy::Finding;
 use crate::policy::finding::id;
 use crate::policy::load::Input;
 use crate::policy::names::NameUser;
@@ -11,6 +10,7 @@ use crate::policy::openshift::{
     CLUSTER_NETWORK_NAME, Destination, EgressAddresses, EgressNetworkPolicy, MULTICAST_ANNOTATION,
     OpenShift, PolicyState, Projects, RuleType, is_everything, policy_states,
 };
+use crate::policy::{Finding, Severity};
 
 /// Warnings about objects that load.
 pub fn lint(input: &Input, findings: &mut Vec<Finding>) {
@@ -38,22 +38,11 @@ pub fn lint(input: &Input, findings: &mut Vec<Finding>) {
             warn("pluginName", message);
         }
     }
+    let projects = Projects::new(input.inventory, openshift, plugin);
+    refusals(&projects, findings);
     if !OpenShift::has_networks(plugin) {
         without_networks(openshift, findings);
         return;
-    }
-    let projects = Projects::new(input.inventory, openshift, plugin);
-    for refusal in projects.refusals() {
-        let object = format!("NetNamespace/{}", refusal.name);
-        let message = format!("no effect: {}", refusal.reason);
-        let id = id::NETWORK_CHANGE_REFUSED;
-        findings.push(warning(
-            id,
-            &refusal.source,
-            &object,
-            &refusal.path,
-            message,
-        ));
     }
     unnumbered(input, &projects, findings);
     let states = policy_states(openshift, &projects, plugin);
@@ -66,6 +55,24 @@ pub fn lint(input: &Input, findings: &mut Vec<Finding>) {
     }
     multicast(input, &projects, findings);
     addresses(input, &projects, findings);
+}
+
+/// Changes of networks that are not made. Upstream such a command fails and nothing changes, which
+/// of a set of files means that the set is refused.
+fn refusals(projects: &Projects, findings: &mut Vec<Finding>) {
+    for refusal in projects.refusals() {
+        let (severity, message) = match refusal.is_asked_for {
+            true => (Severity::Error, refusal.reason.clone()),
+            false => (Severity::Warning, format!("no effect: {}", refusal.reason)),
+        };
+        let object = format!("NetNamespace/{}", refusal.name);
+        let id = id::NETWORK_CHANGE_REFUSED;
+        let finding = warning(id, &refusal.source, &object, &refusal.path, message);
+        findings.push(Finding {
+            severity,
+            ..finding
+        });
+    }
 }
 
 /// Where projects are kept apart by numbers, those without one are told.

@@ -506,11 +506,11 @@ fn a_rule_stays_one_rule_however_many_pods_it_is_about() {
         let mut stages = stages.filter(|stage| stage.kind == StageKind::SecurityGroupIngress);
         stages.next().unwrap().rules.rules().len()
     };
-    // Two written, DHCP, DHCPv6, VRRP, the members, the rest.
-    assert_eq!(rules_of(&text), 7);
+    // Two written, DHCP, DHCPv6, VRRP, listener queries, the members, the rest.
+    assert_eq!(rules_of(&text), 8);
     assert_eq!(
         rules_of(&text.replace("groups: ''", "groups: 'sg-example'")),
-        7
+        8
     );
 }
 
