@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::egress::warning;
+use super::egress::{Blocks, warning};
 use crate::policy::finding::id;
 use crate::policy::load::Input;
 use crate::policy::names::NameUser;
@@ -169,6 +169,7 @@ fn policy_state(
 fn rules(input: &Input, policy: &EgressNetworkPolicy, findings: &mut Vec<Finding>) {
     let object = name(policy);
     let mut everything = None;
+    let mut blocks = Blocks::default();
     for (index, rule) in policy.rules.iter().enumerate() {
         let mut warn = |id, field: &str, message: String| {
             let path = format!("spec.egress[{index}]{field}");
@@ -193,7 +194,15 @@ fn rules(input: &Input, policy: &EgressNetworkPolicy, findings: &mut Vec<Finding
                 let message = "no effect: this network has IPv4 alone";
                 warn(id::INERT_RULES, ".to.cidrSelector", message.into());
             }
-            Destination::Block(_) => {}
+            Destination::Block(block) => {
+                if let Some(earlier) = blocks.around(*block, |_| true) {
+                    let message = format!(
+                        "no effect: rule {earlier} before it matches everything this one could"
+                    );
+                    warn(id::SHADOWED_RULE, "", message);
+                }
+                blocks.add(*block, index);
+            }
             Destination::Name(name) => {
                 let user = NameUser::EgressNetworkPolicy;
                 if input.names.addresses(user, name).is_none() {

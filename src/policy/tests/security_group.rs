@@ -1090,7 +1090,7 @@ fn pods_that_lose_their_gateway_or_what_they_start_with_are_told() {
     let deny =
         pods("g") + &group("g", &format!("{{egressRules: [{}]}}", rule("drop", 1, ""))) + EXAMPLE;
     assert_warns(&deny, "no-basics", "no DHCP: SecurityGroup/g#0 at f.yaml:");
-    assert_warns(&deny, "no-basics", "no the name service, udp/53");
+    assert_warns(&deny, "no-basics", "no name service (udp/53)");
 }
 
 #[test]
