@@ -23,11 +23,6 @@ impl Linear {
 
 impl Classify for Linear {
     fn classify(&self, key: &FlowKey) -> Option<RuleIndex> {
-        let position = self
-            .rules
-            .rules()
-            .iter()
-            .position(|rule| self.rules.matches(rule, key))?;
-        Some(RuleIndex(position as u32))
+        self.rules.first_match(key)
     }
 }

@@ -241,6 +241,13 @@ impl RuleSet {
         &self.sets[id.0 as usize]
     }
 
+    /// The first rule that matches the key, by asking every rule in turn.
+    pub fn first_match(&self, key: &FlowKey) -> Option<RuleIndex> {
+        let mut rules = self.rules.iter();
+        let position = rules.position(|rule| self.matches(rule, key))?;
+        Some(RuleIndex(position as u32))
+    }
+
     /// Does the rule match the key? The definition everything compiled is tested against.
     pub fn matches(&self, rule: &Rule, key: &FlowKey) -> bool {
         self.address_matches(rule.source, key.family, key.source)

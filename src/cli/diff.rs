@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Exit, OutputFormat};
 use crate::control::compatibility::compatibility;
 use crate::control::decide::Limits;
-use crate::control::difference::{Change, differences};
+use crate::control::difference::{Change, ServiceChange, differences, services};
 use crate::control::policy::prepare;
 use crate::control::replay::{CaptureInput, CompareRequest, compare};
 use crate::policy::{Compatibility, read_directory};
@@ -88,6 +88,7 @@ fn flows(arguments: &Arguments, settings: Settings, capture: PathBuf) -> anyhow:
 #[derive(Serialize)]
 struct Summary {
     changes: usize,
+    services: usize,
 }
 
 fn everything(arguments: &Arguments, switches: &Compatibility) -> anyhow::Result<Exit> {
@@ -97,21 +98,44 @@ fn everything(arguments: &Arguments, switches: &Compatibility) -> anyhow::Result
             .map(|prepared| prepared.decider)
             .map_err(|refused| anyhow::anyhow!("{}", refused.lines().join("\n")))
     };
-    let changes = differences(&load(&arguments.old)?, &load(&arguments.new)?)?;
+    let (old, new) = (load(&arguments.old)?, load(&arguments.new)?);
+    let changes = differences(&old, &new)?;
+    let services = services(&old.policy().inventory, &new.policy().inventory);
     match arguments.output {
-        OutputFormat::Text => print!("{}", text(&changes)),
+        OutputFormat::Text => print!("{}{}", services_text(&services), text(&changes)),
         OutputFormat::Json => {
+            for change in &services {
+                println!("{}", serde_json::to_string(change)?);
+            }
             for change in &changes {
                 println!("{}", serde_json::to_string(change)?);
             }
-            let changes = changes.len();
-            println!("{}", serde_json::to_string(&Summary { changes })?);
+            let summary = Summary {
+                changes: changes.len(),
+                services: services.len(),
+            };
+            println!("{}", serde_json::to_string(&summary)?);
         }
     }
-    Ok(match changes.is_empty() {
+    Ok(match changes.is_empty() && services.is_empty() {
         true => Exit::Fine,
         false => Exit::Differs,
     })
+}
+
+fn services_text(services: &[ServiceChange]) -> String {
+    let ways = |ways: &[String]| match ways.is_empty() {
+        true => "nowhere".to_owned(),
+        false => ways.join(", "),
+    };
+    let told = services.iter().map(|change| {
+        let (before, after) = (ways(&change.before), ways(&change.after));
+        format!(
+            "service {} leads elsewhere\n  before: {before}\n  after:  {after}\n",
+            change.service
+        )
+    });
+    told.collect()
 }
 
 fn text(changes: &[Change]) -> String {

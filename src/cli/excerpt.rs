@@ -67,8 +67,12 @@ fn excerpt(text: &str, place: &Place, label: &str, lines_max: usize) -> Option<S
     Some(Renderer::plain().render(&[group]))
 }
 
-/// Does the line continue the block that starts in this column? YAML tells by the indentation.
+/// Does the line continue the block that starts in this column? YAML tells by the indentation, and
+/// where a document ends.
 fn belongs(line: &str, column: u32) -> bool {
+    if line.starts_with("---") {
+        return false;
+    }
     let indentation = line
         .chars()
         .take_while(|character| *character == ' ')
@@ -129,5 +133,16 @@ mod tests {
         let block = sources.block(&place, "in[0]");
         assert!(block.contains("2 | - from:\n  |   ^^^^^ in[0]\n3 |   - a: b\n4 |   ports: []"));
         assert!(!block.contains("from: c"), "{block}");
+        sources.insert("p.yaml", "kind: a\nnetid: 1\n---\nkind: b\n");
+        let place = Place {
+            file: "p.yaml".into(),
+            line: 1,
+            column: 1,
+        };
+        let block = sources.block(&place, "netid");
+        assert!(
+            block.contains("netid: 1") && !block.contains("kind: b"),
+            "{block}"
+        );
     }
 }

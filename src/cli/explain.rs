@@ -291,6 +291,9 @@ fn tell(text: &mut String, told: &Explanation, sources: &mut Sources) -> std::fm
             service.service, service.port, service.backend, service.backend_port
         )?;
     }
+    if let Some(answers) = &told.answers {
+        writeln!(text, "  answers  {answers}")?;
+    }
     if let Some(exempt) = &told.exempt {
         writeln!(text, "  exempt   {exempt}")?;
     } else if told.packet.is_none() {
@@ -363,7 +366,12 @@ fn tell_stage(text: &mut String, stage: &Stage, sources: &mut Sources) -> std::f
     let verdict = if verdict == "none" { "allow" } else { verdict };
     writeln!(text, "{family} {direction} at {protects}: {verdict}")?;
     for by in &stage.isolated_by {
-        writeln!(text, "  isolated by {}", written(by))?;
+        let how = match &**family {
+            "SG" => "bound to",
+            "L2" => "held by",
+            _ => "isolated by",
+        };
+        writeln!(text, "  {how} {}", written(by))?;
     }
     match &stage.rule {
         None => writeln!(text, "  {}", stage.reason)?,

@@ -6,6 +6,7 @@
 
 mod classes;
 mod partition;
+mod services;
 mod tell;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -13,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use serde::Serialize;
 
 use self::classes::{Changed, Classes};
+pub use self::services::{ServiceChange, services};
 use super::decide::Decider;
 use crate::classifier::RuleSet;
 use crate::policy::{PolicyKey, StageKind};

@@ -2,6 +2,7 @@
 
 mod ends;
 mod layer2;
+mod lists;
 mod multi_network;
 mod nearest;
 mod openshift;
@@ -21,7 +22,9 @@ use super::probe::Probe;
 use crate::classifier::RuleVerdict;
 use crate::policy::compatibility::{NetworkPolicyProfile, Plugin};
 use crate::policy::inventory::{Namespace, Source};
-use crate::policy::{Direction, NetworkPolicy, Place, Pod, PolicyKey, PolicySet, StageKind};
+use crate::policy::{
+    Direction, NetworkPolicy, PRIMARY_NETWORK, Place, Pod, PolicyKey, PolicySet, StageKind,
+};
 use crate::policy::{ISOLATION_ANNOTATION, isolation_annotation};
 use crate::wire::{FlowKey, protocol};
 
@@ -45,6 +48,9 @@ pub struct Explanation {
     pub to: Option<End>,
     /// The Service in between.
     pub service: Option<ServiceStep>,
+    /// The answer to a packet that opens a flow, and what it needs to pass; else absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<String>,
     /// Why no stage was asked.
     pub exempt: Option<String>,
     /// What each stage says, in order.
@@ -148,6 +154,7 @@ pub fn explain(probe: &Probe, now: &Decider, before: &Decider) -> Result<Explana
         reason: summary(decider, &judgement),
         packet: key.map(FlowKey::to_string),
         state: state(&judgement),
+        answers: answers(&judgement),
         from: end(Direction::Egress, asked_from),
         to: end(Direction::Ingress, asked_to),
         service: judgement
@@ -176,14 +183,45 @@ const fn verdict_name(allow: bool) -> &'static str {
 }
 
 fn state(judgement: &Judgement) -> Option<String> {
+    let decided = judgement.decision.as_ref();
+    let may_open = decided.is_some_and(|decision| decision.allow);
     let text = match judgement.question {
         Question::Arp | Question::Opens => return None,
-        Question::Answers => "passes if the flow it answers may be opened",
-        Question::AnswersAny => "passes if any flow it could be about may be opened",
+        Question::Answers if may_open => {
+            "an answer: it needs no rule of its own, for the flow it answers, told below, may be \
+             opened"
+        }
+        Question::Answers => {
+            "an answer: no rule of its own would help it, for the flow it answers, told below, may \
+             not be opened"
+        }
+        Question::AnswersAny if may_open => {
+            "it needs no rule of its own, for a flow it could be about, told below, may be opened"
+        }
+        Question::AnswersAny => "no flow it could be about may be opened",
         Question::GoesOn => "the flow is asked again under the policies in force",
         Question::Kept => "the flow was allowed when it was opened, and is kept",
     };
     Some(text.to_owned())
+}
+
+/// What the answers to a packet need, where it opens a flow: nothing of policy, once it may.
+fn answers(judgement: &Judgement) -> Option<String> {
+    let (Question::Opens, Some(key)) = (judgement.question, judgement.key()) else {
+        return None;
+    };
+    let answer = key.reversed();
+    let answer = answer.map_or_else(|| "what comes back".to_owned(), |key| key.to_string());
+    Some(match judgement.allow {
+        true => {
+            format!("{answer}: passes with the flow, as ICMP errors do; no rule is needed for it")
+        }
+        false => {
+            format!(
+                "{answer}: passes once the flow may be opened; a rule for it alone opens nothing"
+            )
+        }
+    })
 }
 
 fn stage(decider: &Decider, packet: &PolicyKey, opinion: &Opinion) -> Stage {
@@ -193,6 +231,15 @@ fn stage(decider: &Decider, packet: &PolicyKey, opinion: &Opinion) -> Stage {
         place: origin.place.clone(),
         path: origin.path.clone(),
     });
+    let change = match opinion.verdict {
+        RuleVerdict::Deny => tiers::change(decider, key, opinion).or_else(|| {
+            let origin = decider.origin(opinion)?;
+            let policy = decider.policy();
+            multi_network::change(policy, opinion, origin)
+                .or_else(|| openshift::change(policy, key, opinion, origin))
+        }),
+        _ => None,
+    };
     let nearest = match opinion.verdict {
         RuleVerdict::Deny if is_network_policy(opinion) => {
             nearest::nearest(decider.policy(), key, opinion.direction())
@@ -200,12 +247,10 @@ fn stage(decider: &Decider, packet: &PolicyKey, opinion: &Opinion) -> Stage {
         RuleVerdict::Deny if security_group::is_one(opinion) => {
             security_group::nearest(decider, key, opinion)
         }
-        RuleVerdict::Deny => {
-            let origin = decider.origin(opinion);
-            let denial =
-                origin.and_then(|origin| openshift::denial(decider.policy(), key, opinion, origin));
-            denial.into_iter().collect()
+        RuleVerdict::Deny if is_multi_network_policy(opinion) && change.is_none() => {
+            multi_network::nearest(decider.policy(), key, opinion.direction())
         }
+        RuleVerdict::Deny => lists::nearest(decider, key, opinion),
         _ => Vec::new(),
     };
     let verdict = match opinion.verdict {
@@ -219,10 +264,7 @@ fn stage(decider: &Decider, packet: &PolicyKey, opinion: &Opinion) -> Stage {
         protects: end_name(decider.policy(), key, opinion.direction()),
         verdict: verdict.to_owned(),
         isolated_by: isolation(decider.policy(), key, opinion),
-        change: match opinion.verdict {
-            RuleVerdict::Deny => tiers::change(decider, key, opinion),
-            _ => None,
-        },
+        change,
         rule,
         reason: stage_reason(decider, key, opinion),
         nearest,
@@ -255,14 +297,15 @@ fn stage_reason(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> String {
         return security_group::reason(decider, key, opinion);
     }
     let Some(origin) = decider.origin(opinion) else {
-        return match is_network_policy(opinion) {
-            true => "not isolated".into(),
-            false => "no rule matches".into(),
-        };
+        return unmatched(policy, key, opinion);
     };
     let implicit = opinion.verdict == RuleVerdict::Deny && origin.place.is_none();
     if implicit && is_multi_network_policy(opinion) {
-        return no_rule(policy, key, opinion.direction());
+        let elsewhere = multi_network::elsewhere(policy, key, opinion.direction());
+        return no_rule(policy, key, opinion.direction()) + &elsewhere;
+    }
+    if let Some(reason) = multi_network::reason(policy, key, opinion, origin) {
+        return reason;
     }
     if let Some(story) = openshift::story(policy, key, opinion, origin) {
         return story.reason;
@@ -286,9 +329,26 @@ fn stage_reason(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> String {
     let text = policy.policies.network_policies.iter().find_map(|one| {
         let label = format!("NetworkPolicy/{}#", one.full_name());
         let index = origin.label.strip_prefix(&label)?.parse().ok()?;
-        nearest::rule_text(policy, key, opinion.direction(), one, index)
+        {
+            let reading = nearest::Reading::NetworkPolicy;
+            nearest::rule_text(policy, key, opinion.direction(), reading, one, index)
+        }
     });
     text.unwrap_or_else(|| format!("{} allows", origin.label))
+}
+
+/// Why a step has no opinion.
+fn unmatched(policy: &PolicySet, key: &FlowKey, opinion: &Opinion) -> String {
+    let of_policies = is_network_policy(opinion) || is_multi_network_policy(opinion);
+    let pod = protected(policy, key, opinion.direction());
+    match (of_policies, pod) {
+        (false, _) => "no rule matches".to_owned(),
+        (true, None) => "not isolated: no pod has the address".to_owned(),
+        (true, Some(_)) if is_network_policy(opinion) && key.zone != PRIMARY_NETWORK => {
+            "not asked: NetworkPolicy is about the cluster's own network alone".to_owned()
+        }
+        (true, Some(_)) => "not isolated".to_owned(),
+    }
 }
 
 fn no_rule(policy: &PolicySet, key: &FlowKey, direction: Direction) -> String {

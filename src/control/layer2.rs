@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::probe::{ArpOperation, Endpoint, Probe, ProbeProtocol};
 use super::resolve::{self, Packet};
 use crate::dataplane::verdict::DropReason;
+use crate::policy::compatibility::EgressGeneration;
 use crate::policy::inventory::PodIndex;
 use crate::policy::kube_ovn::annotation;
 use crate::policy::port_security::{
@@ -15,6 +16,9 @@ use crate::wire::{Address, Family, MacAddress, protocol};
 
 /// Short name of the family in reports and in `deny_stage`.
 pub const FAMILY: &str = "L2";
+
+/// UDP port of VXLAN (RFC 7348 §8).
+const VXLAN_PORT: u16 = 4789;
 
 /// The MAC address of an end nothing is known of.
 const SOMEBODY: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
@@ -71,7 +75,10 @@ pub fn checks(
     );
     let entry = |port: Option<&Port>| port.and_then(Port::entry);
     let held = entry(sender).or_else(|| anti_spoofing(policy, sender?));
-    let leaves = from_port(held.as_ref(), &sent);
+    let leaves = from_port(held.as_ref(), &sent).and_then(|()| match sender {
+        Some(sender) => into_tunnel(policy, sender, &sent),
+        None => Ok(()),
+    });
     let reaches = to_port(entry(receiver).as_ref(), &got);
     [
         (Direction::Egress, sender, &probe.from, leaves),
@@ -106,9 +113,8 @@ pub fn drop_reason(direction: Direction, refusal: &Refusal) -> DropReason {
         (Refusal::NoAddressFor(what, _), _) if what.starts_with("EtherType") => {
             DropReason::UnknownEtherType
         }
-        (Refusal::Destination { .. }, _) | (Refusal::NoAddressFor(..), Direction::Ingress) => {
-            DropReason::PortSecurityDestination
-        }
+        (Refusal::Destination { .. } | Refusal::Tunnel(_), _)
+        | (Refusal::NoAddressFor(..), Direction::Ingress) => DropReason::PortSecurityDestination,
         (Refusal::Source { .. }, _) | (Refusal::NoAddressFor(..), Direction::Egress) => {
             DropReason::PortSecuritySource
         }
@@ -117,9 +123,27 @@ pub fn drop_reason(direction: Direction, refusal: &Refusal) -> DropReason {
 
 /// openshift-sdn holds every pod to its own addresses, whatever any policy says.
 pub(super) fn anti_spoofing(policy: &PolicySet, port: &Port) -> Option<Entry> {
-    let network = policy.policies.openshift.cluster_network()?;
-    let openshift_sdn = network.plugin().is_some() && port.network == PRIMARY_NETWORK;
-    openshift_sdn.then(|| port.own_addresses()).flatten()
+    is_openshift_sdn(policy, port)
+        .then(|| port.own_addresses())
+        .flatten()
+}
+
+/// Is the port one of openshift-sdn, as a ClusterNetwork or the switch `plugin` tells?
+fn is_openshift_sdn(policy: &PolicySet, port: &Port) -> bool {
+    policy.compatibility.plugin.is_some() && port.network == PRIMARY_NETWORK
+}
+
+/// OpenShift 4's network lets no pod send what its nodes would take for packets of their tunnels.
+fn into_tunnel(policy: &PolicySet, port: &Port, frame: &Frame) -> Result<(), Refusal> {
+    let drops = policy.compatibility.enp_generation == EgressGeneration::Four
+        && is_openshift_sdn(policy, port);
+    match frame.payload {
+        Payload::V4 {
+            udp: Some((_, VXLAN_PORT)),
+            ..
+        } if drops => Err(Refusal::Tunnel(VXLAN_PORT)),
+        _ => Ok(()),
+    }
 }
 
 /// The port of an end, where it is a pod's; behind a Service that of its backend.

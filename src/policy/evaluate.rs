@@ -1,7 +1,7 @@
 //! Asking the steps in their order, by whatever finds the matching rule of a step.
 
 use super::key::{Exemption, PolicyKey};
-use super::stage::{StageKind, StageMask};
+use super::stage::{StageKind, StageMask, StageRules};
 use super::{Direction, PolicySet};
 use crate::classifier::{RuleIndex, RuleVerdict};
 use crate::wire::FlowKey;
@@ -107,8 +107,16 @@ impl PolicySet {
                 spared_by: spared_by.next().map(|(by, _)| *by),
             };
             if opinion.spared_by.is_none() {
-                opinion.rule = classify(stage, &kind.view(packet, &self.compatibility));
-                let verdict = opinion.rule.map(|rule| rules.rule(rule).verdict);
+                let verdict = match self.groups_of_sender(rules, packet) {
+                    Some((rule, verdict)) => {
+                        opinion.rule = rule;
+                        Some(verdict)
+                    }
+                    None => {
+                        opinion.rule = classify(stage, &kind.view(packet, &self.compatibility));
+                        opinion.rule.map(|rule| rules.rule(rule).verdict)
+                    }
+                };
                 opinion.verdict = verdict.unwrap_or(RuleVerdict::Pass);
                 spared.push((kind, kind.skips(verdict, &self.compatibility)));
             }
@@ -120,5 +128,42 @@ impl PolicySet {
             exempt: exemption.map(|Exemption { reason, .. }| reason),
             opinions,
         }
+    }
+}
+
+impl PolicySet {
+    /// What the security groups of an end say that sends under an address it has not. Compiled
+    /// rules know an end by its addresses alone; those with `localAddress` are about the address
+    /// the packet has. Such groups are compiled as if the end had that address. `None` where
+    /// nothing of this is asked; a rule that no address the end has could meet is not named.
+    fn groups_of_sender(
+        &self,
+        stage: &StageRules,
+        packet: &PolicyKey,
+    ) -> Option<(Option<RuleIndex>, RuleVerdict)> {
+        let (StageKind::SecurityGroupEgress | StageKind::SecurityGroupEgressLower) = stage.kind
+        else {
+            return None;
+        };
+        let sender = packet.sender.filter(|sender| !sender.owns_source)?;
+        let mut groups = self.policies.security_groups.iter();
+        groups.find(|group| group.egress.iter().any(|rule| rule.local.is_some()))?;
+        let lent = self.ports.with_sender(
+            packet.source_network,
+            packet.key.family,
+            sender.address,
+            packet.key.source,
+        );
+        let as_owner = PolicyKey {
+            sender: None,
+            ..*packet
+        };
+        let key = stage.kind.view(&as_owner, &self.compatibility);
+        let rules = super::compile::security_groups(self, stage.kind, &lent);
+        let rule = rules.rule(rules.first_match(&key)?);
+        let known = (0..).map(RuleIndex).zip(stage.rules());
+        let mut known = known.filter(|(_, one)| one.id == rule.id);
+        let index = known.next().map(|(index, _)| index);
+        Some((index, rule.verdict))
     }
 }

@@ -91,9 +91,10 @@ impl PolicyKey {
     ///   groups, and where it takes the way round by a Service except by the tiers of the cluster's
     ///   administrator;
     /// - neighbour discovery, router discovery and multicast listener discovery (ICMPv6 types 130
-    ///   to 137 and 143) keep the link alive and are judged elsewhere. They never cross a router:
+    ///   to 136 and 143) keep the link alive and are judged elsewhere. They never cross a router:
     ///   neighbour and router discovery arrives with hop limit 255 (RFC 4861 §6.1, §7.1), listener
-    ///   discovery with 1 (RFC 2710 §3, RFC 3810 §5). With any other it is ICMPv6 like the rest.
+    ///   discovery with 1 (RFC 2710 §3, RFC 3810 §5). With any other it is ICMPv6 like the rest,
+    ///   and so are redirects, as in OVN: nobody needs one to be reached.
     pub fn exemption(&self) -> Option<Exemption> {
         const NETWORK_POLICIES: StageMask = StageMask::of(&[
             K::NetworkPolicyEgress,
@@ -135,10 +136,11 @@ impl PolicyKey {
         let icmp_type = (key.destination_port >> 8) as u8;
         let discovery = matches!(
             icmp_type,
-            protocol::ICMPV6_MLD_QUERY..=protocol::ICMPV6_REDIRECT | protocol::ICMPV6_MLD2_REPORT
+            protocol::ICMPV6_MLD_QUERY
+                ..=protocol::ICMPV6_NEIGHBOUR_ADVERTISEMENT | protocol::ICMPV6_MLD2_REPORT
         );
         let expected = match icmp_type {
-            protocol::ICMPV6_ROUTER_SOLICITATION..=protocol::ICMPV6_REDIRECT => 255,
+            protocol::ICMPV6_ROUTER_SOLICITATION..=protocol::ICMPV6_NEIGHBOUR_ADVERTISEMENT => 255,
             _ => 1,
         };
         let on_link = self.hop_limit.is_none_or(|hop_limit| hop_limit == expected);

@@ -44,10 +44,14 @@ pub fn load_documents(
     report_same_attachments(&objects, &mut findings);
     report_peers_without_addresses(&objects, compatibility, &mut findings);
     report_groups(&objects.policies.security_groups, &mut findings);
-    let refused = findings
-        .iter()
-        .any(|finding| finding.severity == Severity::Error);
-    let policy = (!refused).then(|| assemble(objects, compatibility, names, &mut findings));
+    let refused = |findings: &[Finding]| {
+        let mut severities = findings.iter().map(|finding| finding.severity);
+        severities.any(|severity| severity == Severity::Error)
+    };
+    let assembled =
+        (!refused(&findings)).then(|| assemble(objects, compatibility, names, &mut findings));
+    // Some errors show only when all is put together.
+    let policy = assembled.filter(|_| !refused(&findings));
     findings.sort_by(|one, other| one.place.cmp(&other.place));
     Loaded { findings, policy }
 }

@@ -8,6 +8,8 @@ use super::{Direction, LabelSelector, NetworkPolicy};
 
 /// Annotation of a policy: the networks it is about.
 pub const POLICY_FOR: &str = "k8s.v1.cni.cncf.io/policy-for";
+/// Kube-OVN's annotation of a NetworkPolicy: the networks it is about.
+pub const NETWORK_POLICY_FOR: &str = "ovn.kubernetes.io/network_policy_for";
 /// Annotation of a pod: the networks it asks for.
 pub const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 /// Annotation of a pod: the interfaces it has got.

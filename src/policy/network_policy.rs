@@ -93,6 +93,28 @@ pub enum PortMatch {
     Named(String),
 }
 
+impl PolicyRule {
+    /// The rule as the plugin `networkpolicy` of openshift-sdn reads it, which knows neither port
+    /// names nor IPv6: these entries are ignored, and a rule that has no other matches nothing
+    /// (`None`).
+    pub fn for_openshift_sdn(&self) -> Option<PolicyRule> {
+        let reads_port = |port: &&PolicyPort| !matches!(port.ports, PortMatch::Named(_));
+        let reads_peer = |peer: &&Peer| match &peer.kind {
+            PeerKind::IpBlock { cidr, .. } => cidr.addr().is_ipv4(),
+            PeerKind::Pods { .. } => true,
+        };
+        let rule = PolicyRule {
+            position: self.position,
+            peers: self.peers.iter().filter(reads_peer).cloned().collect(),
+            ports: self.ports.iter().filter(reads_port).cloned().collect(),
+        };
+        // What is empty by now, and was not, would mean everything.
+        let peers_left = self.peers.is_empty() || !rule.peers.is_empty();
+        let ports_left = self.ports.is_empty() || !rule.ports.is_empty();
+        (peers_left && ports_left).then_some(rule)
+    }
+}
+
 impl NetworkPolicy {
     /// Does it isolate the pods it selects in this direction?
     pub fn isolates(&self, direction: Direction) -> bool {

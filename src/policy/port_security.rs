@@ -165,6 +165,9 @@ pub enum Refusal {
         /// What it may have.
         own: Addresses,
     },
+    /// What nodes would take for a packet of their own tunnels.
+    #[error("UDP to port {0} is the nodes' own: pods do not send into their tunnels")]
+    Tunnel(u16),
     /// A family, or another protocol, the entry has no address for.
     #[error("the port has no address for {0}; it has {1}")]
     NoAddressFor(String, Addresses),

@@ -20,7 +20,7 @@ use super::key::{MULTICAST_NETWORK, PRIMARY_NETWORK};
 use super::{Direction, Origin, PolicyKey};
 use crate::classifier::shards::ShardRules;
 use crate::classifier::{Rule, RuleId, RuleIndex, RuleSet, RuleVerdict};
-use crate::wire::FlowKey;
+use crate::wire::{Family, FlowKey, protocol};
 
 /// The rules of one evaluation step, for the whole inventory.
 ///
@@ -268,6 +268,8 @@ impl StageKind {
     /// the network of the end the step protects.
     pub fn view(self, packet: &PolicyKey, compatibility: &Compatibility) -> FlowKey {
         let lower = matches!(self, K::SecurityGroupEgress | K::SecurityGroupEgressLower);
+        let by_group =
+            lower || matches!(self, K::SecurityGroupIngress | K::SecurityGroupIngressLower);
         let known_by_source = lower && packet.sender.is_some_and(|sender| sender.owns_source);
         let packet = &match self.direction() {
             Direction::Egress if !known_by_source => packet.as_from_sender(),
@@ -287,18 +289,33 @@ impl StageKind {
                 destination: receiver,
                 ..key
             },
-            Some(destination)
-                if matches!(self, K::SecurityGroupIngress | K::SecurityGroupIngressLower) =>
-            {
+            Some(destination) if by_group && !lower => FlowKey {
+                zone,
+                destination,
+                ..key
+            },
+            // Hop limits are told apart by nobody but the groups' base rules, which look for this
+            // one where ICMPv6 has its identifier, and a listener query none.
+            _ if by_group && is_query(&key) && packet.hop_limit == Some(QUERY_HOP_LIMIT) => {
                 FlowKey {
                     zone,
-                    destination,
+                    source_port: QUERY_HOP_LIMIT.into(),
                     ..key
                 }
             }
             _ => FlowKey { zone, ..key },
         }
     }
+}
+
+/// The hop limit with which Kube-OVN's base list lets listener queries pass, which in nature have 1.
+pub const QUERY_HOP_LIMIT: u8 = 255;
+
+/// Is it a query of multicast listener discovery (RFC 2710 §3)?
+fn is_query(key: &FlowKey) -> bool {
+    key.protocol == protocol::ICMPV6
+        && key.family == Family::V6
+        && key.destination_port == FlowKey::icmp_port(protocol::ICMPV6_MLD_QUERY, 0)
 }
 
 impl StageRules {
@@ -376,9 +393,8 @@ impl StageRules {
     pub fn first_match(&self, key: &FlowKey) -> Option<RuleIndex> {
         let mut shards = self.shards.iter().zip(&self.firsts);
         shards.find_map(|(shard, first)| {
-            let mut rules = shard.rules.rules().iter();
-            let position = rules.position(|rule| shard.rules.matches(rule, key))?;
-            Some(RuleIndex(first + position as u32))
+            let RuleIndex(rule) = shard.rules.first_match(key)?;
+            Some(RuleIndex(first + rule))
         })
     }
 

@@ -157,7 +157,8 @@ fn services_text(classes: &Classes, services: &BTreeSet<Service>) -> Vec<String>
         let ports = classes.has_ports(number);
         let icmp = matches!(number, protocol::ICMP | protocol::ICMPV6);
         if others > 0 && !known.contains(&number) && !icmp {
-            text = format!("{text} and {others} other protocols");
+            let plural = if others == 1 { "" } else { "s" };
+            text = format!("{text} and {others} other protocol{plural}");
         }
         if ports || icmp {
             text += &ports_text(&classes.destination_ports, &destination_ports, icmp);

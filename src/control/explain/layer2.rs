@@ -80,6 +80,7 @@ pub(super) fn change(check: &Check) -> Option<String> {
                 check.end
             )
         }
+        Refusal::Tunnel(port) => format!("use another port than {port}"),
         Refusal::Destination { .. } => own_addresses("is sent packets to"),
         Refusal::ArpAddress { .. }
         | Refusal::Source { .. }

@@ -4,7 +4,9 @@ use std::fmt::Display;
 use std::net::IpAddr;
 
 use super::{Nearest, Written, asked, direction_name, end_name, isolating, protected};
+use crate::policy::compatibility::MultiNetworkDialect;
 use crate::policy::inventory::Labels;
+use crate::policy::multi_network::{iptables_reads_peer, service_number};
 use crate::policy::network_policy::{Peer, PeerKind, PolicyPort, PolicyRule, PortMatch};
 use crate::policy::{Direction, LabelSelector, NetworkPolicy, Pod, PolicySet};
 use crate::wire::{FlowKey, protocol};
@@ -34,12 +36,47 @@ pub(super) fn nearest(policy: &PolicySet, key: &FlowKey, direction: Direction) -
         key,
         direction,
         pod,
+        acting: isolating(policy, pod, direction).collect(),
+        reading: Reading::NetworkPolicy,
     };
+    let all = policy.policies.network_policies.iter().map(|one| &**one);
+    question.nearest(all.filter(|one| one.namespace == pod.namespace))
+}
+
+/// As [`nearest`], of the policies that are about a secondary network; `acting` are those that
+/// isolate the interface.
+pub(super) fn nearest_on_network<'q>(
+    set: &'q PolicySet,
+    key: &'q FlowKey,
+    direction: Direction,
+    pod: &'q Pod,
+    acting: Vec<&'q NetworkPolicy>,
+) -> Vec<Nearest> {
+    let dialect = set.compatibility.mnp_compat;
+    let question = Question {
+        set,
+        key,
+        direction,
+        pod,
+        acting,
+        reading: Reading::MultiNetworkPolicy(dialect),
+    };
+    let inventory = &set.inventory;
+    let all = set.policies.multi_network_policies.iter();
+    let here = all.filter(|one| {
+        let numbers = one.network_numbers(inventory, dialect);
+        one.policy.namespace == pod.namespace && numbers.contains(&key.zone)
+    });
+    question.nearest(here.map(|one| &one.policy))
+}
+
+fn nearest_of<'q>(
+    question: &Question<'q>,
+    policies: impl Iterator<Item = &'q NetworkPolicy>,
+) -> Vec<(Distance, &'q NetworkPolicy, usize, &'q PolicyRule)> {
+    let direction = question.direction;
     let mut found = Vec::new();
-    for one in &policy.policies.network_policies {
-        if one.namespace != pod.namespace {
-            continue;
-        }
+    for one in policies {
         for (index, rule) in one.rules(direction).iter().enumerate() {
             if let Some(distance) = question.distance(one, rule) {
                 found.push((distance, one, index, rule));
@@ -59,10 +96,29 @@ pub(super) fn nearest(policy: &PolicySet, key: &FlowKey, direction: Direction) -
         let first = found[0].0;
         found.retain(|(distance, ..)| *distance == first || !far(*distance));
     }
-    let nearest = found.into_iter();
-    nearest
-        .map(|(distance, one, index, rule)| question.told(distance, one, index, rule))
-        .collect()
+    found
+}
+
+/// Whose reading of a policy counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reading {
+    /// The API's, of a NetworkPolicy.
+    NetworkPolicy,
+    /// An implementation's, of a MultiNetworkPolicy.
+    MultiNetworkPolicy(MultiNetworkDialect),
+}
+
+impl Reading {
+    const fn kind(self) -> &'static str {
+        match self {
+            Reading::NetworkPolicy => "NetworkPolicy",
+            Reading::MultiNetworkPolicy(_) => "MultiNetworkPolicy",
+        }
+    }
+
+    fn is_iptables(self) -> bool {
+        self == Reading::MultiNetworkPolicy(MultiNetworkDialect::Iptables)
+    }
 }
 
 /// `rule 0 of NetworkPolicy b/web-in allows tcp/80 from pods app=cli of namespace b`.
@@ -70,17 +126,18 @@ pub(super) fn rule_text(
     set: &PolicySet,
     key: &FlowKey,
     direction: Direction,
+    reading: Reading,
     policy: &NetworkPolicy,
     index: usize,
 ) -> Option<String> {
     let rule = policy.rules(direction).get(index)?;
     let receiver = protected(set, key, Direction::Ingress);
-    let ports = ports_text(receiver, rule);
+    let ports = ports_text(receiver, rule, reading);
     let preposition = preposition(direction);
-    let peers = peers_text(policy, rule);
-    let name = policy.full_name();
+    let peers = peers_text(policy, rule, reading);
+    let (kind, name) = (reading.kind(), policy.full_name());
     Some(format!(
-        "rule {index} of NetworkPolicy {name} allows {ports} {preposition} {peers}"
+        "rule {index} of {kind} {name} allows {ports} {preposition} {peers}"
     ))
 }
 
@@ -89,12 +146,22 @@ struct Question<'q> {
     key: &'q FlowKey,
     direction: Direction,
     pod: &'q Pod,
+    /// The policies that isolate it.
+    acting: Vec<&'q NetworkPolicy>,
+    reading: Reading,
 }
 
-impl Question<'_> {
+impl<'q> Question<'q> {
+    fn nearest(&self, policies: impl Iterator<Item = &'q NetworkPolicy>) -> Vec<Nearest> {
+        let nearest = nearest_of(self, policies).into_iter();
+        nearest
+            .map(|(distance, one, index, rule)| self.told(distance, one, index, rule))
+            .collect()
+    }
+
     fn distance(&self, policy: &NetworkPolicy, rule: &PolicyRule) -> Option<Distance> {
         let selected = policy.pod_selector.matches(&self.pod.labels);
-        let acts = isolating(self.set, self.pod, self.direction).any(|one| one == policy);
+        let acts = self.acting.iter().any(|one| std::ptr::eq(*one, policy));
         let ports = self.ports_off(rule);
         let peer = self.peer_off(policy, rule);
         Some(match (ports, peer) {
@@ -125,7 +192,7 @@ impl Question<'_> {
                 &PortMatch::Range { first, last } => {
                     u32::from(first.saturating_sub(asked).max(asked.saturating_sub(last)))
                 }
-                PortMatch::Named(_) => match number(self.receiver(), entry) {
+                PortMatch::Named(_) => match number(self.receiver(), entry, self.reading) {
                     Some(number) => u32::from(number.abs_diff(asked)),
                     None => NO_SUCH_NAME,
                 },
@@ -159,7 +226,11 @@ impl Question<'_> {
                 let Some(pod) = protected(self.set, self.key, opposite(self.direction)) else {
                     return SELECTORS + 2;
                 };
+                if self.reading.is_iptables() && !iptables_reads_peer(peer) {
+                    return SELECTORS + 1;
+                }
                 let namespace_fits = match namespaces {
+                    None if self.reading.is_iptables() => true,
                     None => pod.namespace == policy.namespace,
                     Some(selector) => selector.matches(&self.namespace_labels(pod)),
                 };
@@ -193,11 +264,12 @@ impl Question<'_> {
     ) -> Nearest {
         let direction = direction_name(self.direction);
         let preposition = preposition(self.direction);
-        let object = format!("NetworkPolicy {}", policy.full_name());
+        let kind = self.reading.kind();
+        let object = format!("{kind} {}", policy.full_name());
         let rule_path = format!("spec.{direction}[{index}]");
         let allows = format!(
             "rule {index} of {object} allows {}",
-            ports_text(self.receiver(), rule)
+            ports_text(self.receiver(), rule, self.reading)
         );
         let asked = asked(self.key);
         let peer = end_name(self.set, self.key, opposite(self.direction));
@@ -213,7 +285,7 @@ impl Question<'_> {
             Distance::Peer(_) => (
                 format!(
                     "{allows} {preposition} {}; asked {preposition} {}",
-                    peers_text(policy, rule),
+                    peers_text(policy, rule, self.reading),
                     self.peer_text()
                 ),
                 format!(
@@ -224,7 +296,7 @@ impl Question<'_> {
             Distance::Neither(_) => (
                 format!(
                     "{allows} {preposition} {}; asked {asked} {preposition} {}",
-                    peers_text(policy, rule),
+                    peers_text(policy, rule, self.reading),
                     self.peer_text()
                 ),
                 format!("{object}: add a rule for {asked} {preposition} {peer}"),
@@ -245,7 +317,7 @@ impl Question<'_> {
             text,
             change,
             rule: Written {
-                name: format!("NetworkPolicy/{}#{index}", policy.full_name()),
+                name: format!("{kind}/{}#{index}", policy.full_name()),
                 place: Some(policy.source.at(rule.position)),
                 path: rule_path,
             },
@@ -304,21 +376,22 @@ const fn type_name(direction: Direction) -> &'static str {
 }
 
 /// What a port name stands for in the pod a packet goes to.
-fn number(receiver: Option<&Pod>, entry: &PolicyPort) -> Option<u16> {
+fn number(receiver: Option<&Pod>, entry: &PolicyPort, reading: Reading) -> Option<u16> {
     match &entry.ports {
+        PortMatch::Named(name) if reading.is_iptables() => service_number(name),
         PortMatch::Named(name) => receiver?.named_port(entry.protocol, name),
         _ => None,
     }
 }
 
-fn ports_text(receiver: Option<&Pod>, rule: &PolicyRule) -> String {
+fn ports_text(receiver: Option<&Pod>, rule: &PolicyRule, reading: Reading) -> String {
     let entry = |entry: &PolicyPort| {
         let protocol = protocol::name(entry.protocol);
         match &entry.ports {
             PortMatch::Any => protocol.into_owned(),
             PortMatch::Range { first, last } if first == last => format!("{protocol}/{first}"),
             PortMatch::Range { first, last } => format!("{protocol}/{first}-{last}"),
-            PortMatch::Named(name) => match number(receiver, entry) {
+            PortMatch::Named(name) => match number(receiver, entry, reading) {
                 Some(number) => format!("{protocol}/{name} ({number})"),
                 None => format!("{protocol}/{name} (no such port there)"),
             },
@@ -327,7 +400,7 @@ fn ports_text(receiver: Option<&Pod>, rule: &PolicyRule) -> String {
     list("everything", rule.ports.iter().map(entry))
 }
 
-fn peers_text(policy: &NetworkPolicy, rule: &PolicyRule) -> String {
+fn peers_text(policy: &NetworkPolicy, rule: &PolicyRule, reading: Reading) -> String {
     let text = |peer: &Peer| match &peer.kind {
         PeerKind::IpBlock { cidr, except } if except.is_empty() => cidr.to_string(),
         PeerKind::IpBlock { cidr, except } => {
@@ -339,6 +412,7 @@ fn peers_text(policy: &NetworkPolicy, rule: &PolicyRule) -> String {
                 None => "all pods".to_owned(),
             };
             match namespaces.as_ref().map(LabelSelector::to_string) {
+                None if reading.is_iptables() => format!("{pods} everywhere"),
                 None => format!("{pods} of namespace {}", policy.namespace),
                 Some(selector) if selector == "everything" => format!("{pods} everywhere"),
                 Some(selector) => format!("{pods} of namespaces {selector}"),

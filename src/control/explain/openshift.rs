@@ -1,6 +1,6 @@
 //! What OpenShift's network and the other lists for destinations outside the cluster have to say.
 
-use super::{Nearest, Written, asked};
+use super::asked;
 use crate::classifier::RuleVerdict;
 use crate::control::decide::Opinion;
 use crate::policy::egress_firewall::FirewallDestination;
@@ -51,23 +51,15 @@ pub fn story(
     }
 }
 
-/// As the nearest rule of a denial: what denies is what has to be changed.
-pub fn denial(
+/// What would have to be changed for a step not to deny.
+pub fn change(
     policy: &PolicySet,
     key: &FlowKey,
     opinion: &Opinion,
     origin: &Origin,
-) -> Option<Nearest> {
+) -> Option<String> {
     let story = story(policy, key, opinion, origin)?;
-    (opinion.verdict == RuleVerdict::Deny).then(|| Nearest {
-        text: story.reason,
-        change: story.change,
-        rule: Written {
-            name: origin.label.clone(),
-            place: origin.place.clone(),
-            path: origin.path.clone(),
-        },
-    })
+    (opinion.verdict == RuleVerdict::Deny).then_some(story.change)
 }
 
 fn namespace(policy: &PolicySet, family: Family, address: Address) -> String {
@@ -133,7 +125,7 @@ fn isolation(policy: &PolicySet, key: &FlowKey, part: &str) -> Story {
 }
 
 /// `Kind/…/name#3`: the object's name without its kind, and the rule.
-fn written(origin: &Origin) -> Option<(&str, usize)> {
+pub(super) fn written(origin: &Origin) -> Option<(&str, usize)> {
     let (object, rule) = origin.label.rsplit_once('#')?;
     let (_, name) = object.split_once('/')?;
     Some((name, rule.parse().ok()?))
@@ -207,8 +199,12 @@ fn firewall(policy: &PolicySet, key: &FlowKey, origin: &Origin) -> Story {
         FirewallDestination::Nodes(selector) => format!("the nodes ({selector})"),
     };
     let verb = verb(rule.rule_type);
+    let what = match rule.ports.is_empty() {
+        true => String::new(),
+        false => format!("{} to ", super::lists::ports_text(&rule.ports)),
+    };
     Story {
-        reason: format!("rule {index} of EgressFirewall {name} {verb} {to}"),
+        reason: format!("rule {index} of EgressFirewall {name} {verb} {what}{to}"),
         change: format!(
             "EgressFirewall {name}: add a rule before rule {index} that allows {} to {destination}",
             asked(key)

@@ -89,7 +89,9 @@ pub(super) fn reason(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> Str
             tier_text(opinion),
             asked(key)
         ),
-        Some((_, "base")) => "DHCP and VRRP pass unless a rule denies them".to_owned(),
+        Some((_, "base")) => {
+            "DHCP, VRRP and listener queries pass unless a rule denies them".to_owned()
+        }
         Some((group, "same-group")) => {
             let name = group.trim_start_matches("SecurityGroup/");
             format!("{peer} is a member of SecurityGroup {name} too (allowSameGroupTraffic)")

@@ -21,7 +21,7 @@ use super::inventory::{Inventory, PodIndex};
 use super::load::Input;
 use super::selection::{Addresses, PRIMARY, Selections};
 use super::stage::{ActingRules, Shard, StageKind, StageRules};
-use super::{Compatibility, Direction, Names, Origin, PRIMARY_NETWORK, Policies, Ports};
+use super::{Compatibility, Direction, Names, Origin, PRIMARY_NETWORK, Policies, PolicySet, Ports};
 use crate::classifier::{
     AddressMatch, AddressSet, OriginId, PortRange, ProtocolMatch, Rule, RuleId, RuleSet,
     RuleVerdict,
@@ -133,6 +133,23 @@ impl StageDraft {
     fn direction(&self) -> Direction {
         self.kind.direction()
     }
+}
+
+/// The rules of one of the security groups' steps, with other ports than the set's.
+pub(super) fn security_groups(set: &PolicySet, kind: StageKind, ports: &Ports) -> RuleSet {
+    let selections = Selections::new(&set.inventory);
+    let mut compiler = Compiler {
+        inventory: &set.inventory,
+        ports,
+        selections: &selections,
+        compatibility: &set.compatibility,
+        policies: &set.policies,
+        names: &set.names,
+        origins: Vec::new(),
+    };
+    let mut stage = StageDraft::new(kind);
+    security_group::compile(&mut compiler, &mut stage);
+    stage.rules
 }
 
 /// What the systems share while they compile.

@@ -212,6 +212,17 @@ impl Compiler<'_> {
                 policy.source.at(rule.position),
                 format!("spec.{direction}[{index}]"),
             );
+            let of_plugin;
+            let rule = match self.compatibility.plugin {
+                Some(Plugin::NetworkPolicy) => {
+                    of_plugin = rule.for_openshift_sdn();
+                    let Some(rule) = &of_plugin else {
+                        continue;
+                    };
+                    rule
+                }
+                _ => rule,
+            };
             let networks = Networks::PRIMARY;
             let peers = self.peer_ranges(policy, rule, networks.peers);
             let peer = match &peers {

@@ -23,9 +23,9 @@ use crate::policy::kube_ovn::Port;
 use crate::policy::security_group::{
     GroupPolicy, GroupProtocol, GroupRule, Remote, SecurityGroup, rules_field,
 };
-use crate::policy::stage::StageKind;
+use crate::policy::stage::{QUERY_HOP_LIMIT, StageKind};
 use crate::policy::{Direction, PRIMARY_NETWORK};
-use crate::wire::{Address, Family, protocol};
+use crate::wire::{Address, Family, FlowKey, protocol};
 
 /// Order of rules within a stage, behind those somebody wrote.
 mod priority {
@@ -35,7 +35,7 @@ mod priority {
 }
 
 /// What every bound port may do, unless a rule denies it.
-const BASE: [Base; 3] = [
+const BASE: [Base; 4] = [
     Base {
         name: "dhcp",
         family: Some(Family::V4),
@@ -52,6 +52,13 @@ const BASE: [Base; 3] = [
         name: "vrrp",
         family: None,
         protocol: protocol::VRRP,
+        client_and_server: None,
+    },
+    // The other messages of the base list are discovery, which is asked of no step.
+    Base {
+        name: "listener-query",
+        family: Some(Family::V6),
+        protocol: protocol::ICMPV6,
         client_and_server: None,
     },
 ];
@@ -292,6 +299,10 @@ fn base_draft(
         None => AddressMatch::Any,
     };
     let (source_ports, ports) = match (base.client_and_server, stage.direction()) {
+        (None, _) if base.protocol == protocol::ICMPV6 => (
+            PortRange::single(QUERY_HOP_LIMIT.into()),
+            PortRange::single(FlowKey::icmp_port(protocol::ICMPV6_MLD_QUERY, 0)),
+        ),
         (None, _) => (PortRange::ANY, PortRange::ANY),
         (Some((client, server)), Direction::Egress) => {
             (PortRange::single(client), PortRange::single(server))

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::super::Policies;
 use super::super::document::{Field, Node, Position};
 use super::super::finding::id;
 use super::super::inventory::Labels;
+use super::super::{MultiNetworkPolicy, Policies};
 use super::kind::{Kind, NETWORKING_KINDS, is_misspelt_kind, may_own_same_kind};
 use super::{
     Objects, Path, Reader, Severity, admin_output, cluster_network, core, egress_firewall, known,
@@ -116,8 +116,21 @@ fn decode_kind(
             keep(reader, mark, &mut objects.services, service);
         }
         Kind::NetworkPolicy => {
-            let policy = Arc::new(network_policy::decode(reader, fields, metadata));
-            keep(reader, mark, &mut objects.policies.network_policies, policy);
+            let meant = multi_network::network_policy_for(reader, fields, &metadata);
+            let (policy, types) = network_policy::decode_with_types(reader, fields, metadata);
+            if let Some(networks) = meant.secondary {
+                let policy = MultiNetworkPolicy {
+                    policy: policy.clone(),
+                    types,
+                    networks: Some(networks),
+                };
+                let policies = &mut objects.policies.multi_network_policies;
+                keep(reader, mark, policies, policy);
+            }
+            if meant.primary {
+                let policies = &mut objects.policies.network_policies;
+                keep(reader, mark, policies, Arc::new(policy));
+            }
         }
         Kind::MultiNetworkPolicy => {
             let policy = multi_network::policy(reader, fields, metadata);

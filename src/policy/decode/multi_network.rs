@@ -9,7 +9,9 @@ use super::super::compatibility::MultiNetworkDialect;
 use super::super::document::{Field, Node, Position};
 use super::super::finding::id;
 use super::super::inventory::{Attachment, Labels, Network};
-use super::super::multi_network::{MultiNetworkPolicy, NETWORK_STATUS, NETWORKS, POLICY_FOR};
+use super::super::multi_network::{
+    MultiNetworkPolicy, NETWORK_POLICY_FOR, NETWORK_STATUS, NETWORKS, POLICY_FOR,
+};
 use super::meta::Metadata;
 use super::{Path, Reader, network_policy, words};
 
@@ -77,6 +79,61 @@ fn policy_for(reader: &mut Reader, fields: &[Field], metadata: &Metadata) -> Opt
         });
     }
     Some(networks)
+}
+
+/// Which of a pod's networks a NetworkPolicy is about.
+pub(super) struct PolicyNetworks {
+    /// The cluster's own.
+    pub(super) primary: bool,
+    /// `namespace/name` of others.
+    pub(super) secondary: Option<Vec<String>>,
+}
+
+/// Kube-OVN's annotation of a NetworkPolicy: a list of `ovn`, the pod's own network, and
+/// `namespace/name` of others. What is neither is passed over; of a list without anything else the
+/// policy is about nobody. Without the annotation it is about the cluster's own network alone.
+pub(super) fn network_policy_for(
+    reader: &mut Reader,
+    fields: &[Field],
+    metadata: &Metadata,
+) -> PolicyNetworks {
+    let annotation = annotation(fields, &metadata.annotations, NETWORK_POLICY_FOR);
+    let Some((text, position)) = annotation else {
+        return PolicyNetworks {
+            primary: true,
+            secondary: None,
+        };
+    };
+    let mut warn = |message: String| {
+        at_annotation(NETWORK_POLICY_FOR, |path| {
+            reader.warn(id::INERT_POLICY, position, path, message);
+        });
+    };
+    let mut primary = false;
+    let mut secondary = Vec::new();
+    for entry in text.split(',').map(str::trim) {
+        let is_reference = matches!(
+            entry.split('/').collect::<Vec<_>>()[..],
+            [namespace, name] if !namespace.is_empty() && !name.is_empty()
+        );
+        if entry == "ovn" {
+            primary = true;
+        } else if is_reference {
+            secondary.push(entry.to_owned());
+        } else {
+            let entry = words::quote(entry);
+            warn(format!(
+                "no effect: {entry} is neither ovn nor namespace/name of a network"
+            ));
+        }
+    }
+    if !primary && secondary.is_empty() {
+        warn("no effect: the policy is for no network, and selects nobody".to_owned());
+    }
+    PolicyNetworks {
+        primary,
+        secondary: (!secondary.is_empty()).then_some(secondary),
+    }
 }
 
 /// Decodes a NetworkAttachmentDefinition.

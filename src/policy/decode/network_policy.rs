@@ -13,12 +13,8 @@ use super::meta::Metadata;
 use super::{Path, Reader, Severity, ip_block, selector, words};
 use crate::wire::protocol;
 
-/// Decodes a policy. When it has errors the result is incomplete.
-pub fn decode(reader: &mut Reader, fields: &[Field], metadata: Metadata) -> NetworkPolicy {
-    decode_with_types(reader, fields, metadata).0
-}
-
-/// As [`decode`], with `policyTypes` as `[ingress, egress]`; `None` where absent or empty.
+/// Decodes a policy, and `policyTypes` as `[ingress, egress]`, `None` where absent or empty. When it
+/// has errors the result is incomplete.
 pub(super) fn decode_with_types(
     reader: &mut Reader,
     fields: &[Field],

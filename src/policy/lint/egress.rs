@@ -1,5 +1,9 @@
 //! EgressFirewalls and AdminOutputRules that do nothing, or less than they say.
 
+use std::collections::HashMap;
+
+use ipnet::IpNet;
+
 use crate::policy::admin_output::{AdminOutputRules, OutputAction};
 use crate::policy::egress_firewall::{EGRESS_FIREWALL_NAME, EgressFirewall, FirewallDestination};
 use crate::policy::finding::id;
@@ -38,6 +42,52 @@ pub fn warning(
     }
 }
 
+/// The blocks of a list's earlier rules, by the block.
+#[derive(Default)]
+pub struct Blocks {
+    rules: HashMap<IpNet, Vec<usize>>,
+}
+
+impl Blocks {
+    /// The first earlier rule about a block around this one that `covers` the rule too.
+    pub fn around(&self, block: IpNet, covers: impl Fn(usize) -> bool) -> Option<usize> {
+        let lengths = 0..=block.prefix_len();
+        let around = lengths.filter_map(|length| IpNet::new(block.addr(), length).ok());
+        let rules = around.filter_map(|block| self.rules.get(&block.trunc()));
+        rules.flatten().copied().filter(|&rule| covers(rule)).min()
+    }
+
+    /// Adds a rule.
+    pub fn add(&mut self, block: IpNet, rule: usize) {
+        self.rules.entry(block.trunc()).or_default().push(rule);
+    }
+}
+
+/// Rules that stand behind one about the same destinations and ports.
+fn shadowed(firewall: &EgressFirewall, object: &str, findings: &mut Vec<Finding>) {
+    let mut blocks = Blocks::default();
+    for (index, rule) in firewall.rules.iter().enumerate() {
+        let FirewallDestination::Block(block) = rule.to else {
+            continue;
+        };
+        let covers = |earlier: usize| {
+            let ports = &firewall.rules[earlier].ports;
+            let has = |port| ports.contains(port);
+            ports.is_empty() || !rule.ports.is_empty() && rule.ports.iter().all(has)
+        };
+        if let Some(earlier) = blocks.around(block, covers) {
+            let path = format!("spec.egress[{index}]");
+            let message =
+                format!("no effect: rule {earlier} before it matches everything this one could");
+            let place = firewall.source.at(rule.position);
+            let id = id::SHADOWED_RULE;
+            let finding = warning(id, &firewall.source, object, &path, message);
+            findings.push(Finding { place, ..finding });
+        }
+        blocks.add(block, index);
+    }
+}
+
 fn firewall(input: &Input, firewall: &EgressFirewall, findings: &mut Vec<Finding>) {
     let object = format!("EgressFirewall/{}/{}", firewall.namespace, firewall.name);
     if !firewall.is_enforced() {
@@ -46,6 +96,7 @@ fn firewall(input: &Input, firewall: &EgressFirewall, findings: &mut Vec<Finding
         findings.push(warning(id, &firewall.source, &object, path, message));
         return;
     }
+    shadowed(firewall, &object, findings);
     for (index, rule) in firewall.rules.iter().enumerate() {
         let mut warn = |id, field: &str, message: String| {
             let path = format!("spec.egress[{index}].to.{field}");

@@ -3,13 +3,14 @@
 use crate::policy::compatibility::MultiNetworkDialect;
 use crate::policy::document::Position;
 use crate::policy::finding::id;
-use crate::policy::inventory::Inventory;
+use crate::policy::inventory::{Inventory, PodIndex};
 use crate::policy::multi_network::{
-    MultiNetworkPolicy, POLICY_FOR, acts_on, iptables_reads, iptables_reads_peer,
+    MultiNetworkPolicy, POLICY_FOR, acts_on, iptables_reads, iptables_reads_peer, service_number,
 };
-use crate::policy::network_policy::{Peer, PeerKind, PortMatch};
+use crate::policy::network_policy::{Peer, PeerKind, PolicyPort, PortMatch};
 use crate::policy::selection::Selections;
-use crate::policy::{Compatibility, Direction, Finding, Severity};
+use crate::policy::{Compatibility, Direction, Finding, LabelSelector, Severity};
+use crate::wire::protocol;
 
 /// Warnings about policies that load.
 pub fn lint(
@@ -40,6 +41,7 @@ pub fn lint(
             );
         }
         linter.subject(object);
+        linter.nobody(object, selections);
         for direction in [Direction::Ingress, Direction::Egress] {
             linter.rules(object, direction);
         }
@@ -72,6 +74,98 @@ impl Linter<'_> {
                 );
                 self.warn(id::INERT_POLICY, object, None, &path, message);
             }
+        }
+    }
+
+    /// Subjects, peers and port names nobody on the policy's networks has.
+    fn nobody(&mut self, object: &MultiNetworkPolicy, selections: &Selections) {
+        let numbers = object.network_numbers(self.inventory, self.dialect);
+        let subjects = selections.subjects(&object.policy);
+        if numbers.is_empty() || subjects.is_empty() {
+            return;
+        }
+        if selections.addresses_on(&subjects, &numbers).is_empty() {
+            let message =
+                "no effect: no pod it selects has an interface on its networks".to_owned();
+            self.warn(
+                id::SELECTS_NOTHING,
+                object,
+                None,
+                "spec.podSelector",
+                message,
+            );
+            return;
+        }
+        for (direction, field, peers) in [
+            (Direction::Ingress, "ingress", "from"),
+            (Direction::Egress, "egress", "to"),
+        ] {
+            for (index, rule) in object.policy.rules(direction).iter().enumerate() {
+                let path = format!("spec.{field}[{index}]");
+                for (number, peer) in rule.peers.iter().enumerate() {
+                    let path = format!("{path}.{peers}[{number}]");
+                    self.unknown_peer(object, peer, selections, &numbers, &path);
+                }
+                for (number, port) in rule.ports.iter().enumerate() {
+                    let counts = |pod: &PodIndex| {
+                        direction == Direction::Egress || subjects.binary_search(pod).is_ok()
+                    };
+                    let path = format!("{path}.ports[{number}].port");
+                    self.unknown_port(object, port, selections, counts, &path);
+                }
+            }
+        }
+    }
+
+    fn unknown_peer(
+        &mut self,
+        object: &MultiNetworkPolicy,
+        peer: &Peer,
+        selections: &Selections,
+        networks: &[u16],
+        path: &str,
+    ) {
+        let PeerKind::Pods { namespaces, pods } = &peer.kind else {
+            return;
+        };
+        let everywhere = LabelSelector::default();
+        let any = (self.dialect == MultiNetworkDialect::Iptables).then_some(&everywhere);
+        let namespaces = namespaces.as_ref().or(any);
+        let namespace = &object.policy.namespace;
+        let found = selections.peer_on(namespace, namespaces, pods.as_ref(), networks);
+        if found.is_empty() {
+            let message = "no effect: this peer selects no pod with an interface on the policy's \
+                           networks";
+            let (id, position) = (id::PEER_SELECTS_NOTHING, Some(peer.position));
+            self.warn(id, object, position, path, message.to_owned());
+        }
+    }
+
+    fn unknown_port(
+        &mut self,
+        object: &MultiNetworkPolicy,
+        port: &PolicyPort,
+        selections: &Selections,
+        counts: impl Fn(&PodIndex) -> bool,
+        path: &str,
+    ) {
+        let PortMatch::Named(name) = &port.ports else {
+            return;
+        };
+        let mut named = selections.with_named_port(port.protocol, name).iter();
+        let (known, whose) = match self.dialect {
+            MultiNetworkDialect::Iptables => {
+                (service_number(name).is_some(), "no service known here")
+            }
+            _ => (named.any(counts), "no pod in question"),
+        };
+        if !known {
+            let message = format!(
+                "no effect: {whose} has a port named \"{name}\" for {}",
+                protocol::name(port.protocol)
+            );
+            let (id, position) = (id::UNKNOWN_NAMED_PORT, Some(port.position));
+            self.warn(id, object, position, path, message);
         }
     }
 

@@ -8,7 +8,7 @@ use crate::policy::compile::{ISOLATION_ANNOTATION, isolation_annotation};
 use crate::policy::document::Position;
 use crate::policy::finding::id;
 use crate::policy::inventory::{Inventory, Pod, PodIndex, Source};
-use crate::policy::network_policy::{PeerKind, PolicyPort, PolicyRule, PortMatch};
+use crate::policy::network_policy::{Peer, PeerKind, PolicyPort, PolicyRule, PortMatch};
 use crate::policy::selection::Selections;
 use crate::policy::{Compatibility, Direction, Finding, NetworkPolicy, Severity};
 use crate::wire::protocol;
@@ -162,6 +162,7 @@ impl Linter<'_> {
             let path = format!("spec.{rules}[{index}]");
             for (index, peer) in rule.peers.iter().enumerate() {
                 let PeerKind::Pods { namespaces, pods } = &peer.kind else {
+                    self.unread_block(policy, peer, &format!("{path}.{peers}[{index}].ipBlock"));
                     continue;
                 };
                 let (namespaces, pods) = (namespaces.as_ref(), pods.as_ref());
@@ -197,6 +198,15 @@ impl Linter<'_> {
             let PortMatch::Named(name) = &port.ports else {
                 continue;
             };
+            let field = format!("{path}.ports[{index}].port");
+            if self.compatibility.plugin == Some(Plugin::NetworkPolicy) {
+                let message = format!(
+                    "no effect: the plugin networkpolicy knows no port names, \"{name}\" neither; \
+                     write the number"
+                );
+                self.warn_at(id::INERT_RULES, policy, port.position, &field, message);
+                continue;
+            }
             let named = |index: &PodIndex, protocol| {
                 let pod = self.inventory.pod_at(*index);
                 pod.port_numbers(protocol, name).next().is_some()
@@ -226,14 +236,25 @@ impl Linter<'_> {
                 protocol::name(port.protocol),
                 hint.unwrap_or_default()
             );
-            let path = format!("{path}.ports[{index}].port");
             self.warn_at(
                 id::UNKNOWN_NAMED_PORT,
                 policy,
                 port.position,
-                &path,
+                &field,
                 message,
             );
+        }
+    }
+
+    /// Blocks that the plugin of openshift-sdn passes over.
+    fn unread_block(&mut self, policy: &NetworkPolicy, peer: &Peer, path: &str) {
+        let of_plugin = self.compatibility.plugin == Some(Plugin::NetworkPolicy);
+        if let PeerKind::IpBlock { cidr, .. } = &peer.kind
+            && of_plugin
+            && cidr.addr().is_ipv6()
+        {
+            let message = "no effect: the plugin networkpolicy knows IPv4 alone".to_owned();
+            self.warn_at(id::INERT_RULES, policy, peer.position, path, message);
         }
     }
 

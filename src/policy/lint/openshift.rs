@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::egress::warning;
-use crate::policy::Finding;
+use super::egress::{Blocks, warning};
 use crate::policy::finding::id;
 use crate::policy::load::Input;
 use crate::policy::names::NameUser;
@@ -11,6 +10,7 @@ use crate::policy::openshift::{
     CLUSTER_NETWORK_NAME, Destination, EgressAddresses, EgressNetworkPolicy, MULTICAST_ANNOTATION,
     OpenShift, PolicyState, Projects, RuleType, is_everything, policy_states,
 };
+use crate::policy::{Finding, Severity};
 
 /// Warnings about objects that load.
 pub fn lint(input: &Input, findings: &mut Vec<Finding>) {
@@ -38,22 +38,11 @@ pub fn lint(input: &Input, findings: &mut Vec<Finding>) {
             warn("pluginName", message);
         }
     }
+    let projects = Projects::new(input.inventory, openshift, plugin);
+    refusals(&projects, findings);
     if !OpenShift::has_networks(plugin) {
         without_networks(openshift, findings);
         return;
-    }
-    let projects = Projects::new(input.inventory, openshift, plugin);
-    for refusal in projects.refusals() {
-        let object = format!("NetNamespace/{}", refusal.name);
-        let message = format!("no effect: {}", refusal.reason);
-        let id = id::NETWORK_CHANGE_REFUSED;
-        findings.push(warning(
-            id,
-            &refusal.source,
-            &object,
-            &refusal.path,
-            message,
-        ));
     }
     unnumbered(input, &projects, findings);
     let states = policy_states(openshift, &projects, plugin);
@@ -66,6 +55,24 @@ pub fn lint(input: &Input, findings: &mut Vec<Finding>) {
     }
     multicast(input, &projects, findings);
     addresses(input, &projects, findings);
+}
+
+/// Changes of networks that are not made. Upstream such a command fails and nothing changes, which
+/// of a set of files means that the set is refused.
+fn refusals(projects: &Projects, findings: &mut Vec<Finding>) {
+    for refusal in projects.refusals() {
+        let (severity, message) = match refusal.is_asked_for {
+            true => (Severity::Error, refusal.reason.clone()),
+            false => (Severity::Warning, format!("no effect: {}", refusal.reason)),
+        };
+        let object = format!("NetNamespace/{}", refusal.name);
+        let id = id::NETWORK_CHANGE_REFUSED;
+        let finding = warning(id, &refusal.source, &object, &refusal.path, message);
+        findings.push(Finding {
+            severity,
+            ..finding
+        });
+    }
 }
 
 /// Where projects are kept apart by numbers, those without one are told.
@@ -162,6 +169,7 @@ fn policy_state(
 fn rules(input: &Input, policy: &EgressNetworkPolicy, findings: &mut Vec<Finding>) {
     let object = name(policy);
     let mut everything = None;
+    let mut blocks = Blocks::default();
     for (index, rule) in policy.rules.iter().enumerate() {
         let mut warn = |id, field: &str, message: String| {
             let path = format!("spec.egress[{index}]{field}");
@@ -186,7 +194,15 @@ fn rules(input: &Input, policy: &EgressNetworkPolicy, findings: &mut Vec<Finding
                 let message = "no effect: this network has IPv4 alone";
                 warn(id::INERT_RULES, ".to.cidrSelector", message.into());
             }
-            Destination::Block(_) => {}
+            Destination::Block(block) => {
+                if let Some(earlier) = blocks.around(*block, |_| true) {
+                    let message = format!(
+                        "no effect: rule {earlier} before it matches everything this one could"
+                    );
+                    warn(id::SHADOWED_RULE, "", message);
+                }
+                blocks.add(*block, index);
+            }
             Destination::Name(name) => {
                 let user = NameUser::EgressNetworkPolicy;
                 if input.names.addresses(user, name).is_none() {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::super::compatibility::UnknownGroups;
+use super::super::compatibility::{EgressView, UnknownGroups};
 use super::super::document::Position;
 use super::super::finding::id;
 use super::super::kube_ovn::annotation;
@@ -36,8 +36,12 @@ pub fn lint(set: &PolicySet, subnets: &[Subnet], findings: &mut Vec<Finding>) {
             let message = "no effect: no pod is bound to it".to_owned();
             linter.group(id::UNUSED_GROUP, group, group.source.position, "", message);
         }
+        let companions = linter.companions(group);
         for direction in DIRECTIONS {
             linter.shadowed(group, direction);
+            for other in &companions {
+                linter.shadowed_by(group, other, direction);
+            }
         }
     }
     for direction in DIRECTIONS {
@@ -148,6 +152,59 @@ impl<'l> Linter<'l> {
                     "no effect: {field}[{other}] (priority {}, {}) covers everything it is about",
                     rules[other].priority,
                     rules[other].policy.name()
+                );
+                let path = format!("spec.{field}[{index}]");
+                self.group(id::SHADOWED_RULE, group, rule.position, &path, message);
+            }
+        }
+    }
+
+    /// The groups of the same tier that every pod of a group is bound to as well.
+    fn companions(&self, group: &SecurityGroup) -> Vec<&'l SecurityGroup> {
+        let is_bound = |port: &&Port| names(port).any(|name| name == group.name);
+        let mut lists = self
+            .set
+            .ports
+            .iter()
+            .filter(is_bound)
+            .map(|port| &port.groups);
+        let Some(first) = lists.next() else {
+            return Vec::new();
+        };
+        let mut common: Vec<&str> = first.iter().map(String::as_str).collect();
+        for list in lists {
+            common.retain(|name| list.iter().any(|other| other == name));
+        }
+        let others = common.into_iter().filter(|name| *name != group.name);
+        let others = others.filter_map(|name| self.groups.get(name).copied());
+        others.filter(|other| other.tier == group.tier).collect()
+    }
+
+    /// Rules to which a stronger one of another group leaves nothing.
+    fn shadowed_by(&mut self, group: &SecurityGroup, other: &SecurityGroup, direction: Direction) {
+        let stronger = other.rules(direction);
+        let mut by_remote: HashMap<String, Vec<usize>> = HashMap::new();
+        for (index, rule) in stronger.iter().enumerate() {
+            by_remote.entry(remote_key(rule)).or_default().push(index);
+        }
+        let field = rules_field(direction);
+        for (index, rule) in group.rules(direction).iter().enumerate() {
+            let wider = wider_remotes(rule).into_iter();
+            let candidates = wider.filter_map(|key| by_remote.get(&key)).flatten();
+            let covering = candidates.copied().find(|&at| {
+                let one = &stronger[at];
+                // Of two that say the same with the same strength one is enough to be told.
+                let strength =
+                    |rule: &GroupRule, name: &str| (rule.priority, rule.policy, name.to_owned());
+                covers(one, rule) && strength(one, &other.name) < strength(rule, &group.name)
+            });
+            if let Some(at) = covering {
+                let message = format!(
+                    "no effect: {field}[{at}] of SecurityGroup {} (priority {}, {}), to which every \
+                     pod of this group is bound too, covers everything it is about",
+                    other.name,
+                    stronger[at].priority,
+                    stronger[at].policy.name()
                 );
                 let path = format!("spec.{field}[{index}]");
                 self.group(id::SHADOWED_RULE, group, rule.position, &path, message);
@@ -320,14 +377,46 @@ impl<'l> Linter<'l> {
             let dhcp = key(own, server, protocol::UDP, ports.0, ports.1);
             let name_server = self.name_server(family).unwrap_or(somewhere);
             let question = key(own, name_server, protocol::UDP, 40_000, 53);
-            for (what, key) in [("DHCP", dhcp), ("the name service, udp/53", question)] {
-                // That nothing allows it may be meant; a rule against everything may forget it.
-                if let Some((by, true)) = self.denied(port, key) {
-                    missing.push((id::NO_BASICS, format!("no {what}: {by} denies it")));
+            for (what, key) in [("DHCP", dhcp), ("name service (udp/53)", question)] {
+                match self.denied(port, key) {
+                    // A rule against everything may forget it.
+                    Some((by, true)) => {
+                        missing.push((id::NO_BASICS, format!("no {what}: {by} denies it")));
+                    }
+                    // That nothing allows it is meant where nothing may leave at all.
+                    Some((by, false)) if key == question && self.forgets_names(port, family) => {
+                        missing.push((id::NO_BASICS, format!("no {what}: {by}")));
+                    }
+                    _ => {}
                 }
             }
         }
         missing
+    }
+
+    /// May the pod open connections by its groups, and has nobody thought of names: is there no rule
+    /// for port 53, and, where nothing tells the address of the name service, none that could mean it?
+    fn forgets_names(&self, port: &Port, family: Family) -> bool {
+        let groups: Vec<_> = names(port)
+            .filter_map(|name| self.groups.get(name))
+            .collect();
+        let rules = groups.iter().flat_map(|group| &group.egress);
+        let allowing: Vec<_> = rules
+            .filter(|rule| rule.policy == GroupPolicy::Allow && rule.family == family)
+            .filter(|rule| rule.protocol != GroupProtocol::Icmp)
+            .collect();
+        let about_names = |rule: &&&GroupRule| {
+            let udp = matches!(rule.protocol, GroupProtocol::Udp | GroupProtocol::Any);
+            udp && (rule.ports.0..=rule.ports.1).contains(&53)
+        };
+        let mut about_names = allowing.iter().filter(about_names);
+        let known = self.name_server(family).is_some()
+            && self.set.compatibility.sg_egress_view == EgressView::Original;
+        !allowing.is_empty()
+            && match known {
+                true => !about_names.any(|rule| rule.ports == (53, 53)),
+                false => about_names.next().is_none(),
+            }
     }
 
     fn gateways(&self, port: &Port) -> Vec<IpAddr> {

@@ -15,6 +15,10 @@ use crate::policy::tiers::{
 use crate::policy::{Direction, Finding, LabelSelector, NameUser, Names, Severity};
 use crate::wire::protocol;
 
+/// Rules of other policies that are compared, so that a large set of policies is not read as often as
+/// it has rules. Shadows behind that are not told.
+const COMPARISONS_MAX: usize = 2_000_000;
+
 /// Warnings about policies that load; `policies` are in the order in which they are asked.
 pub fn lint(
     inventory: &Inventory,
@@ -30,6 +34,7 @@ pub fn lint(
         findings,
     };
     linter.priorities(policies);
+    linter.shadowed_by_others(policies);
     for policy in policies {
         let subjects = selections.scope(&policy.subject);
         if subjects.is_empty() {
@@ -98,6 +103,43 @@ impl Linter<'_> {
                     "spec.priority",
                     message,
                 );
+            }
+        }
+    }
+
+    /// Rules to which a policy of the same tier that is asked before leaves nothing.
+    fn shadowed_by_others(&mut self, policies: &[TierPolicy]) {
+        let mut comparisons = 0;
+        for (position, policy) in policies.iter().enumerate() {
+            let before: Vec<_> = policies[..position]
+                .iter()
+                .filter(|one| {
+                    one.tier == policy.tier && scope_covers(&one.subject, &policy.subject)
+                })
+                .collect();
+            for (direction, field) in [
+                (Direction::Ingress, "ingress"),
+                (Direction::Egress, "egress"),
+            ] {
+                for (index, rule) in policy.rules(direction).iter().enumerate() {
+                    let found = before.iter().find_map(|one| {
+                        comparisons += one.rules(direction).len();
+                        let mut rules = one.rules(direction).iter();
+                        Some((one, rules.position(|earlier| covers(earlier, rule))?))
+                    });
+                    if let Some((one, earlier)) = found {
+                        let message = format!(
+                            "no effect: rule {earlier} of {} is asked before and matches everything \
+                             this one could",
+                            one.label()
+                        );
+                        let path = format!("spec.{field}[{index}]");
+                        self.warn(id::SHADOWED_RULE, policy, rule.position, &path, message);
+                    }
+                    if comparisons > COMPARISONS_MAX {
+                        return;
+                    }
+                }
             }
         }
     }

@@ -15,7 +15,7 @@ use super::compatibility::{AdminScope, Combination};
 use super::tiers::Tier;
 use super::{Direction, PRIMARY_NETWORK, PolicyKey, PolicySet};
 use crate::classifier::RuleVerdict;
-use crate::wire::{Family, FlowKey};
+use crate::wire::{Address, Family, FlowKey};
 
 /// What both ends of a connection say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub fn evaluate(set: &PolicySet, packet: impl Into<PolicyKey>) -> Decision {
                 Some(sender) if sender.owns_source => &packet,
                 _ => &sent,
             };
-            let groups = security_groups(set, groups, Direction::Egress);
+            let groups = security_groups(set, groups, packet.key.source);
             groups
                 .or_else(|| egress(set, &sent))
                 .or_else(|| between(set, &sent).map(|family| (family, Direction::Egress)))
@@ -74,7 +74,7 @@ fn ingress(set: &PolicySet, packet: &PolicyKey) -> Option<(&'static str, Directi
         _ => {}
     }
     match (
-        security_group::opinion(set, packet, Direction::Ingress),
+        security_group::opinion(set, packet, packet.key.source, Direction::Ingress),
         admin,
     ) {
         (Some(RuleVerdict::Deny), _) => Some(("SG", Direction::Ingress)),
@@ -84,12 +84,14 @@ fn ingress(set: &PolicySet, packet: &PolicyKey) -> Option<(&'static str, Directi
     }
 }
 
+/// What the groups of the source deny.
 fn security_groups(
     set: &PolicySet,
     packet: &PolicyKey,
-    direction: Direction,
+    written_source: Address,
 ) -> Option<(&'static str, Direction)> {
-    let verdict = security_group::opinion(set, packet, direction);
+    let direction = Direction::Egress;
+    let verdict = security_group::opinion(set, packet, written_source, direction);
     (verdict == Some(RuleVerdict::Deny)).then_some(("SG", direction))
 }
 
@@ -171,6 +173,6 @@ fn is_discovery(packet: &PolicyKey) -> bool {
         (key.family == Family::V6 && key.protocol == 58).then_some(key.destination_port >> 8);
     matches!(
         (icmpv6_type, packet.hop_limit),
-        (Some(133..=137), None | Some(255)) | (Some(130 | 131 | 132 | 143), None | Some(1))
+        (Some(133..=136), None | Some(255)) | (Some(130 | 131 | 132 | 143), None | Some(1))
     )
 }

@@ -118,6 +118,10 @@ pub fn is_own_node(set: &PolicySet, pod: &Pod, peer: IpAddr) -> bool {
 
 fn peer_fits(set: &PolicySet, policy: &NetworkPolicy, rule: &PolicyRule, address: IpAddr) -> bool {
     let fits = |peer: &Peer| match &peer.kind {
+        PeerKind::IpBlock {
+            cidr: ipnet::IpNet::V6(_),
+            ..
+        } if set.compatibility.plugin == Some(Plugin::NetworkPolicy) => false,
         PeerKind::IpBlock { cidr, except } => {
             cidr.contains(&address) && !except.iter().any(|except| except.contains(&address))
         }
@@ -150,6 +154,10 @@ fn port_fits(set: &PolicySet, rule: &PolicyRule, key: &FlowKey, destination: IpA
                 PortMatch::Any => true,
                 PortMatch::Range { first, last } => {
                     (*first..=*last).contains(&key.destination_port)
+                }
+                // openshift-sdn knows no port names.
+                PortMatch::Named(_) if set.compatibility.plugin == Some(Plugin::NetworkPolicy) => {
+                    false
                 }
                 PortMatch::Named(name) => pod_at(set, destination).is_some_and(|pod| {
                     pod.ports.iter().any(|declared| {

@@ -7,10 +7,17 @@ use crate::policy::compatibility::{EgressView, UnknownGroups};
 use crate::policy::inventory::Pod;
 use crate::policy::security_group::{GroupPolicy, GroupProtocol, GroupRule, Remote, SecurityGroup};
 use crate::policy::{Direction, PolicyKey, PolicySet};
-use crate::wire::{Family, FlowKey};
+use crate::wire::{Address, Family, FlowKey};
 
 /// What the security groups of one end say of a packet: `None` where it has none.
-pub fn opinion(set: &PolicySet, packet: &PolicyKey, direction: Direction) -> Option<RuleVerdict> {
+///
+/// The packet is its sender's, whatever source it has: `written_source` is that.
+pub fn opinion(
+    set: &PolicySet,
+    packet: &PolicyKey,
+    written_source: Address,
+    direction: Direction,
+) -> Option<RuleVerdict> {
     let original = set.compatibility.sg_egress_view == EgressView::Original;
     let key = match direction {
         Direction::Egress if original => &packet.original,
@@ -51,8 +58,12 @@ pub fn opinion(set: &PolicySet, packet: &PolicyKey, direction: Direction) -> Opt
         set,
         key,
         direction,
-        own,
         peer,
+        local: match direction {
+            Direction::Egress => written_source.to_ip(key.family),
+            Direction::Ingress => own,
+        },
+        hop_limit: packet.hop_limit,
         ports: &ports,
     };
     Some(match packet.tier(&groups, 0) {
@@ -69,8 +80,10 @@ struct Packet<'p> {
     set: &'p PolicySet,
     key: &'p FlowKey,
     direction: Direction,
-    own: IpAddr,
     peer: IpAddr,
+    /// What `localAddress` is held against: the address the packet has at this end.
+    local: IpAddr,
+    hop_limit: Option<u8>,
     /// Every port on the network of the end that is asked for.
     ports: &'p [Port<'p>],
 }
@@ -116,12 +129,12 @@ impl Packet<'_> {
         key.family == rule.family
             && protocol_fits
             && remote_fits
-            && rule.local.is_none_or(|net| net.contains(&self.own))
+            && rule.local.is_none_or(|net| net.contains(&self.local))
             && (first..=last).contains(&key.destination_port)
             && (source_first..=source_last).contains(&key.source_port)
     }
 
-    /// DHCP of a client, and VRRP.
+    /// DHCP of a client, VRRP, and listener queries with the hop limit of neighbour discovery.
     fn is_basic(&self) -> bool {
         let key = self.key;
         let (client, server) = match self.direction {
@@ -132,6 +145,7 @@ impl Packet<'_> {
             (17, Family::V4) => (client, server) == (68, 67),
             (17, Family::V6) => (client, server) == (546, 547),
             (112, _) => true,
+            (58, Family::V6) => key.destination_port == 130 << 8 && self.hop_limit == Some(255),
             _ => false,
         }
     }

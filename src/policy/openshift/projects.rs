@@ -37,6 +37,9 @@ pub struct Refusal {
     pub path: String,
     /// Why.
     pub reason: String,
+    /// Is it the annotation that asks for it, which is an error? The number of the project
+    /// `default` is merely not read.
+    pub is_asked_for: bool,
 }
 
 /// What becomes of a project's packets to destinations outside the cluster.
@@ -65,6 +68,9 @@ impl Projects {
             ..Projects::default()
         };
         if !OpenShift::has_networks(plugin) {
+            for net_namespace in &openshift.net_namespaces {
+                projects.change(net_namespace, plugin);
+            }
             return projects;
         }
         projects.by_name.insert(DEFAULT_PROJECT.to_owned(), GLOBAL);
@@ -74,7 +80,7 @@ impl Projects {
                 projects.by_name.insert(name.clone(), *vnid);
             } else if *vnid != GLOBAL {
                 let reason = format!("the project {DEFAULT_PROJECT} always has 0, not {vnid}");
-                projects.refuse(net_namespace, "netid".to_owned(), reason);
+                projects.refuse(net_namespace, "netid".to_owned(), reason, false);
             }
         }
         if plugin == Some(Plugin::MultiTenant) && !openshift.net_namespaces.is_empty() {
@@ -162,17 +168,24 @@ impl Projects {
             }
             Err(reason) => {
                 let path = format!("metadata.annotations[{CHANGE_NETWORK_ANNOTATION}]");
-                self.refuse(net_namespace, path, reason);
+                self.refuse(net_namespace, path, reason, true);
             }
         }
     }
 
-    fn refuse(&mut self, net_namespace: &NetNamespace, path: String, reason: String) {
+    fn refuse(
+        &mut self,
+        net_namespace: &NetNamespace,
+        path: String,
+        reason: String,
+        is_asked_for: bool,
+    ) {
         self.refusals.push(Refusal {
             name: net_namespace.name.clone(),
             source: net_namespace.source.clone(),
             path,
             reason,
+            is_asked_for,
         });
     }
 }

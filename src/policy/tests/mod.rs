@@ -9,6 +9,7 @@ mod openshift;
 mod property;
 mod scale;
 mod security_group;
+mod shadows;
 mod tier_schema;
 mod tiers;
 mod upstream;

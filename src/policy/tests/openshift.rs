@@ -657,21 +657,6 @@ fn changes_of_networks_are_made_in_order_or_refused() {
             "VNID",
             "allow",
         ),
-        (
-            format!("{a}{}{c}", change("b", 11, "join:nobody")),
-            "VNID",
-            "allow",
-        ),
-        (
-            format!("{a}{}{c}", change("b", 11, "join")),
-            "VNID",
-            "allow",
-        ),
-        (
-            format!("{a}{}{c}", change("b", 11, "merge:a")),
-            "VNID",
-            "allow",
-        ),
         // b joins what a has been made before; then a alone goes on.
         (
             format!(
@@ -706,6 +691,10 @@ fn changes_of_networks_are_made_in_order_or_refused() {
     }
     for (object, reason) in [
         (
+            change("b", 11, "join"),
+            "invalid namespace for join pod network: join",
+        ),
+        (
             change("b", 11, "join:nobody"),
             "netid not found for namespace \"nobody\"",
         ),
@@ -721,23 +710,27 @@ fn changes_of_networks_are_made_in_order_or_refused() {
             change("default", 0, "join:a"),
             "the project default always has netid 0",
         ),
-        (
-            net_namespace("default", 12, ""),
-            "the project default always has 0, not 12",
-        ),
     ] {
-        let found = findings(&cluster_of(&PODS, &format!("{a}{object}")));
+        let loaded = load_text(&cluster_of(&PODS, &format!("{a}{object}")));
+        assert!(loaded.policy.is_none(), "{object}");
+        let found: Vec<_> = loaded.findings.iter().map(ToString::to_string).collect();
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(
-            found[0].contains(&format!("no effect: {reason}")),
-            "{found:?}"
-        );
-        assert!(found[0].ends_with("[network-change-refused]"), "{found:?}");
+        let wanted = format!("{reason} [network-change-refused]");
+        assert!(found[0].contains(": error: "), "{found:?}");
+        assert!(found[0].ends_with(&wanted), "{found:?}");
     }
+    let default = net_namespace("default", 12, "");
+    let found = findings(&cluster_of(&PODS, &format!("{a}{default}")));
+    let message = "no effect: the project default always has 0, not 12";
+    assert!(found[0].contains(": warning: ") && found[0].contains(message));
     let text = cluster_of(&PODS, &format!("{a}{}", change("b", 11, "join:a")));
-    let loaded = load_with(&text, &switched("plugin", "networkpolicy"));
-    let message = "no effect: network plugin does not allow NetNamespace renumbering";
-    assert_eq!(loaded.findings[0].message, message);
+    for plugin in ["networkpolicy", "subnet"] {
+        let loaded = load_with(&text, &switched("plugin", plugin));
+        let message = "network plugin does not allow NetNamespace renumbering";
+        let mut findings = loaded.findings.iter();
+        assert!(findings.any(|finding| finding.message == message));
+        assert!(loaded.policy.is_none());
+    }
 }
 
 #[test]

@@ -506,11 +506,11 @@ fn a_rule_stays_one_rule_however_many_pods_it_is_about() {
         let mut stages = stages.filter(|stage| stage.kind == StageKind::SecurityGroupIngress);
         stages.next().unwrap().len()
     };
-    // Two written, DHCP, DHCPv6, VRRP, the members, the rest.
-    assert_eq!(rules_of(&text), 7);
+    // Two written, DHCP, DHCPv6, VRRP, listener queries, the members, the rest.
+    assert_eq!(rules_of(&text), 8);
     assert_eq!(
         rules_of(&text.replace("groups: ''", "groups: 'sg-example'")),
-        7
+        8
     );
 }
 
@@ -1090,7 +1090,7 @@ fn pods_that_lose_their_gateway_or_what_they_start_with_are_told() {
     let deny =
         pods("g") + &group("g", &format!("{{egressRules: [{}]}}", rule("drop", 1, ""))) + EXAMPLE;
     assert_warns(&deny, "no-basics", "no DHCP: SecurityGroup/g#0 at f.yaml:");
-    assert_warns(&deny, "no-basics", "no the name service, udp/53");
+    assert_warns(&deny, "no-basics", "no name service (udp/53)");
 }
 
 #[test]

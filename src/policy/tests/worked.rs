@@ -299,7 +299,7 @@ fn neighbour_discovery_is_not_subject_to_policy() {
             destination_port: FlowKey::icmp_port(icmp_type, 0),
             ..ping
         };
-        let exempt = matches!(icmp_type, 130..=137 | 143);
+        let exempt = matches!(icmp_type, 130..=136 | 143);
         assert_eq!(
             PolicyKey::from(key).exemption().is_some(),
             exempt,
