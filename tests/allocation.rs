@@ -141,7 +141,7 @@ fn snapshot() -> Snapshot {
             generation: 1,
             stages: vec![stage],
             networks: Vec::new(),
-            stations: Stations::new(vec![client], vec![Segment::default(); 2]),
+            stations: Stations::new(vec![client], vec![Segment::default(); 2]).map(Arc::new),
         })),
         reevaluate_established: true,
         evaluate_invalid: false,

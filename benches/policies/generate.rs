@@ -123,3 +123,51 @@ fn group(text: &mut String, group: usize, groups: usize) {
     )
     .unwrap();
 }
+
+/// Another port in one policy, `number` times another.
+pub fn change_policy(files: &mut Vec<SourceFile>, number: usize) {
+    edit(
+        files,
+        "team-0/policies.yaml",
+        "endPort: 80",
+        &format!("endPort: 8{number}"),
+    );
+}
+
+/// One policy with a line more, so that those behind it move.
+pub fn lengthen_policy(files: &mut Vec<SourceFile>, number: usize) {
+    let from = "  podSelector: {matchLabels: {app: app-0}}\n";
+    edit(
+        files,
+        "team-1/policies.yaml",
+        from,
+        &format!("  # change {number}\n{from}"),
+    );
+}
+
+/// Another port in one security group.
+pub fn change_group(files: &mut Vec<SourceFile>, number: usize) {
+    edit(
+        files,
+        "groups.yaml",
+        "portRangeMin: 80",
+        &format!("portRangeMin: {}", 90 + number),
+    );
+}
+
+/// Another label of one pod.
+pub fn change_pod(files: &mut Vec<SourceFile>, number: usize) {
+    edit(
+        files,
+        "team-0/pods.yaml",
+        "role: role-0",
+        &format!("role: other-{number}"),
+    );
+}
+
+fn edit(files: &mut Vec<SourceFile>, name: &str, from: &str, to: &str) {
+    let file = files.iter_mut().find(|file| file.name == name);
+    let file = file.expect("a file of this name");
+    assert!(file.text.contains(from), "{name} has no {from}");
+    file.text = file.text.replacen(from, to, 1);
+}

@@ -13,7 +13,7 @@ use crate::wire::FlowKey;
 
 /// A policy set with its compiled steps.
 pub struct Decider {
-    policy: PolicySet,
+    policy: Arc<PolicySet>,
     /// One per stage of the set: the very trees the data plane asks.
     trees: Vec<Arc<Shards>>,
 }
@@ -50,8 +50,8 @@ impl Decider {
     ///
     /// # Errors
     /// The first step whose rules exceed a limit of the classifier.
-    pub fn new(policy: PolicySet, limits: &Limits) -> Result<Self, DeciderError> {
-        Self::compile(policy, limits, None)
+    pub fn new(policy: impl Into<Arc<PolicySet>>, limits: &Limits) -> Result<Self, DeciderError> {
+        Self::compile(policy.into(), limits, None)
     }
 
     /// Compiles what `before` has not compiled already.
@@ -60,14 +60,14 @@ impl Decider {
     /// As [`Decider::new`].
     pub fn after(
         before: &Decider,
-        policy: PolicySet,
+        policy: Arc<PolicySet>,
         limits: &Limits,
     ) -> Result<Self, DeciderError> {
         Self::compile(policy, limits, Some(before))
     }
 
     fn compile(
-        policy: PolicySet,
+        policy: Arc<PolicySet>,
         limits: &Limits,
         before: Option<&Decider>,
     ) -> Result<Self, DeciderError> {
@@ -258,7 +258,8 @@ mod tests {
         assert!(error.to_string().starts_with(packet), "{error}");
 
         let mut decider = self::decider();
-        decider.policy.policies.network_policies.clear();
+        let policy = Arc::make_mut(&mut decider.policy);
+        policy.policies.network_policies.clear();
         let error = decider.decide_checked(key(OUTSIDE, POD, 81)).unwrap_err();
         assert_eq!(error.twin, "naive evaluator");
     }

@@ -228,7 +228,7 @@ fn stage(decider: &Decider, packet: &PolicyKey, opinion: &Opinion) -> Stage {
     let key = &opinion.kind.view(packet, &decider.policy().compatibility);
     let rule = decider.origin(opinion).map(|origin| Written {
         name: origin.label.clone(),
-        place: origin.place.clone(),
+        place: origin.place(),
         path: origin.path.clone(),
     });
     let change = match opinion.verdict {
@@ -299,7 +299,7 @@ fn stage_reason(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> String {
     let Some(origin) = decider.origin(opinion) else {
         return unmatched(policy, key, opinion);
     };
-    let implicit = opinion.verdict == RuleVerdict::Deny && origin.place.is_none();
+    let implicit = opinion.verdict == RuleVerdict::Deny && origin.source.is_none();
     if implicit && is_multi_network_policy(opinion) {
         let elsewhere = multi_network::elsewhere(policy, key, opinion.direction());
         return no_rule(policy, key, opinion.direction()) + &elsewhere;

@@ -20,8 +20,8 @@ use crate::dataplane::snapshot::{
 use crate::policy::source::{ReadError, read_directory};
 use crate::policy::stage::ActingRules;
 use crate::policy::{
-    self, Compatibility, Direction, Finding, Names, PRIMARY_NETWORK, PolicySet, Severity, Shard,
-    SourceFile, StageMask, UNKNOWN_NETWORK,
+    Compatibility, Direction, Finding, LaterFindings, Loader, Names, PRIMARY_NETWORK, PolicySet,
+    Severity, Shard, SourceFile, StageMask, UNKNOWN_NETWORK,
 };
 use crate::wire::MacAddress;
 
@@ -133,6 +133,51 @@ pub struct Prepared {
     pub effects: Vec<Option<CompiledEffects>>,
     /// Warnings.
     pub findings: Vec<Finding>,
+    /// Warnings that are yet to be worked out.
+    pub later: Option<LaterFindings>,
+}
+
+/// Loads and compiles one set of manifests after another: what two of them have in common, once.
+pub struct Preparer {
+    loader: Loader,
+    limits: Limits,
+    /// The last that could be compiled.
+    before: Option<Arc<Prepared>>,
+}
+
+impl Preparer {
+    /// Nothing prepared yet.
+    pub fn new(compatibility: Compatibility, limits: Limits) -> Self {
+        Preparer {
+            loader: Loader::new(compatibility, Names::default()),
+            limits,
+            before: None,
+        }
+    }
+
+    /// Loads and compiles manifests.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them.
+    pub fn prepare(&mut self, files: &[SourceFile]) -> Result<Arc<Prepared>, PolicyRefused> {
+        let loading = self.loader.load(files);
+        let Some(set) = loading.policy else {
+            return Err(PolicyRefused::Findings(loading.findings));
+        };
+        let effects = effects::compile(&set, &self.limits)?;
+        let decider = match &self.before {
+            Some(before) => Decider::after(&before.decider, set, &self.limits)?,
+            None => Decider::new(set, &self.limits)?,
+        };
+        let prepared = Arc::new(Prepared {
+            decider,
+            effects,
+            findings: loading.findings,
+            later: loading.later,
+        });
+        self.before = Some(prepared.clone());
+        Ok(prepared)
+    }
 }
 
 /// Loads and compiles manifests.
@@ -144,18 +189,12 @@ pub fn prepare(
     compatibility: &Compatibility,
     limits: &Limits,
 ) -> Result<Prepared, PolicyRefused> {
-    let loaded = policy::load(files, compatibility, &Names::default());
-    let Some(set) = loaded.policy else {
-        return Err(PolicyRefused::Findings(loaded.findings));
-    };
-    Ok(Prepared {
-        effects: effects::compile(&set, limits)?,
-        decider: Decider::new(set, limits)?,
-        findings: loaded.findings,
-    })
+    let prepared = Preparer::new(*compatibility, limits.clone()).prepare(files)?;
+    Ok(Arc::into_inner(prepared).expect("shared with the preparer alone, which is gone"))
 }
 
 /// Gives every rule its counter slot, and makes the snapshot the data plane asks.
+/// `before` is what is in force on the same ports: what stays the same is taken from there.
 ///
 /// # Errors
 /// There are more rules than slots.
@@ -165,6 +204,7 @@ pub fn activate<'p>(
     slots: &mut RuleSlots,
     totals: impl Fn(RuleSlot) -> RuleTotals,
     segments: &[PortSegment],
+    before: Option<(&Prepared, &PolicySnapshot)>,
 ) -> Result<PolicySnapshot, SlotsExhausted> {
     let set = prepared.decider.policy();
     let mut stages = Vec::with_capacity(set.stages.len());
@@ -215,10 +255,17 @@ pub fn activate<'p>(
         });
     }
     let networks = networks(set, segments);
+    let same_ports = |(before, _): &(&Prepared, &PolicySnapshot)| {
+        Arc::ptr_eq(&before.decider.policy().ports, &set.ports)
+    };
+    let stations = match before.filter(same_ports) {
+        Some((_, snapshot)) => snapshot.stations.clone(),
+        None => stations::compile(set, segments, &networks).map(Arc::new),
+    };
     Ok(PolicySnapshot {
         generation,
         stages,
-        stations: stations::compile(set, segments, &networks),
+        stations,
         networks,
     })
 }

@@ -2,22 +2,23 @@
 //!
 //! A change is noticed by file notification, and by comparing the content once a second: symbolic
 //! link swaps and events lost under load are noticed that way. A file that is being written is not
-//! loaded half: the content must be the same in two readings a moment apart.
+//! loaded half: the content must be the same in two readings a moment apart. Who asks for a reload
+//! has finished writing.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use super::policy::{PolicyRefused, PolicySource, Prepared, SourceDigest, prepare};
+use super::policy::{PolicyRefused, PolicySource, Prepared, Preparer, SourceDigest};
 use crate::classifier::tree::Limits;
 use crate::policy::Compatibility;
 use crate::policy::source::ReadError;
 
 /// Time between the two equal readings that make a change worth loading.
-const SETTLE: Duration = Duration::from_millis(50);
+const SETTLE: Duration = Duration::from_millis(20);
 /// Readings before a set that never comes to rest is loaded as it is.
 const READINGS_MAX: u32 = 20;
 
@@ -37,7 +38,7 @@ pub enum Attempt {
     /// The content is the one in force, or the one refused last.
     Unchanged,
     /// Ready to come into force.
-    Prepared(Box<Prepared>, SourceDigest),
+    Prepared(Arc<Prepared>, SourceDigest),
     /// Refused; the digest is missing when the set could not be read.
     Refused(PolicyRefused, Option<SourceDigest>),
 }
@@ -46,8 +47,8 @@ pub enum Attempt {
 #[derive(Clone)]
 pub struct Reloader {
     source: Arc<dyn PolicySource>,
-    compatibility: Compatibility,
-    limits: Limits,
+    /// Attempts are made one at a time.
+    preparer: Arc<Mutex<Preparer>>,
     /// Content already tried: in force, or refused.
     tried: Option<SourceDigest>,
     /// Message of a failed reading already reported.
@@ -63,8 +64,7 @@ impl Reloader {
     ) -> Self {
         Reloader {
             source,
-            compatibility,
-            limits,
+            preparer: Arc::new(Mutex::new(Preparer::new(compatibility, limits))),
             tried: None,
             unreadable: None,
         }
@@ -84,8 +84,9 @@ impl Reloader {
             Err(error) if self.already_reported(cause, &error) => return Attempt::Unchanged,
             Err(error) => return Attempt::Refused(error.into(), None),
         };
-        match prepare(&files, &self.compatibility, &self.limits) {
-            Ok(prepared) => Attempt::Prepared(Box::new(prepared), digest),
+        let mut preparer = self.preparer.lock().unwrap_or_else(PoisonError::into_inner);
+        match preparer.prepare(&files) {
+            Ok(prepared) => Attempt::Prepared(prepared, digest),
             Err(refused) => Attempt::Refused(refused, Some(digest)),
         }
     }
@@ -128,7 +129,8 @@ impl Reloader {
         if cause == ReloadCause::Watch && self.tried == Some(digest) && self.unreadable.is_none() {
             return Ok(None);
         }
-        if cause == ReloadCause::Start {
+        // Who asks for it has finished writing.
+        if cause != ReloadCause::Watch {
             return Ok(Some((files, digest)));
         }
         for _ in 0..READINGS_MAX {

@@ -197,7 +197,7 @@ impl Wire {
         self.generation += 1;
         let totals = |_| RuleTotals::default();
         let (generation, slots) = (self.generation, &mut self.slots);
-        let policy = activate(prepared, generation, slots, totals, &self.segments).unwrap();
+        let policy = activate(prepared, generation, slots, totals, &self.segments, None).unwrap();
         self.publisher.set_policy(Arc::new(policy));
     }
 

@@ -249,7 +249,7 @@ pub struct PolicySnapshot {
     /// ports beyond the list.
     pub networks: Vec<u16>,
     /// Whose frames are held to their own addresses; `None` where nobody's are.
-    pub stations: Option<Stations>,
+    pub stations: Option<Arc<Stations>>,
 }
 
 impl PolicySnapshot {
@@ -396,7 +396,7 @@ impl Snapshot {
     /// Whose frames are held to their own addresses.
     #[inline]
     pub fn stations(&self) -> Option<&Stations> {
-        self.policy.as_ref()?.stations.as_ref()
+        self.policy.as_ref()?.stations.as_deref()
     }
 
     /// In routed mode: is an address one on a port's own link, with no router in between?

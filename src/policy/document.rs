@@ -7,10 +7,12 @@
 
 mod indent;
 mod scalar;
+pub mod split;
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
 
@@ -70,10 +72,8 @@ pub struct Field {
 /// One document of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
-    /// [`SourceFile::name`].
-    pub file: Arc<str>,
-    /// Number of the document in its file, from 1; empty documents count.
-    pub number: u32,
+    /// Where it stands.
+    pub stand: Arc<Stand>,
     /// Its content.
     pub root: Node,
 }
@@ -81,9 +81,67 @@ pub struct Document {
 impl Document {
     /// A place in this document's file.
     pub fn place(&self, position: Position) -> Place {
-        Place::new(&self.file, position)
+        self.stand.place(position)
     }
 }
+
+/// Where a document stands in its file.
+///
+/// What is read of a document outlives changes of those before it, which move it: its lines are
+/// counted from its own beginning, and only here it is known which line of the file that is now.
+#[derive(Debug)]
+pub struct Stand {
+    file: Arc<str>,
+    number: AtomicU32,
+    lines_before: AtomicU32,
+}
+
+impl Stand {
+    /// Number `number` (from 1; empty documents count) of the file, with so many lines before those
+    /// it is counted from.
+    pub fn new(file: &Arc<str>, number: u32, lines_before: u32) -> Self {
+        Stand {
+            file: file.clone(),
+            number: AtomicU32::new(number),
+            lines_before: AtomicU32::new(lines_before),
+        }
+    }
+
+    /// [`SourceFile::name`].
+    pub fn file(&self) -> &Arc<str> {
+        &self.file
+    }
+
+    /// Number of the document in its file, from 1.
+    pub fn number(&self) -> u32 {
+        self.number.load(Ordering::Relaxed)
+    }
+
+    /// The place in the file of a position in the document.
+    pub fn place(&self, position: Position) -> Place {
+        let lines_before = self.lines_before.load(Ordering::Relaxed);
+        let position = Position {
+            line: position.line + lines_before,
+            ..position
+        };
+        Place::new(&self.file, position)
+    }
+
+    /// Notes that the documents before it have become more or fewer lines.
+    pub fn move_to(&self, number: u32, lines_before: u32) {
+        self.number.store(number, Ordering::Relaxed);
+        self.lines_before.store(lines_before, Ordering::Relaxed);
+    }
+}
+
+impl PartialEq for Stand {
+    fn eq(&self, other: &Stand) -> bool {
+        let first = |stand: &Stand| stand.place(Position { line: 1, column: 1 });
+        self.number() == other.number() && first(self) == first(other)
+    }
+}
+
+impl Eq for Stand {}
 
 impl Node {
     /// The fields, if this is a mapping.
@@ -142,36 +200,76 @@ impl Node {
 /// Empty documents and documents of comments alone are left out. Findings: `syntax`,
 /// `duplicate-field`; all are errors.
 pub fn parse(file: &SourceFile) -> (Vec<Document>, Vec<Finding>) {
-    // A byte order mark is no character of the text; columns count from behind it.
-    let text = file.text.strip_prefix('\u{feff}').unwrap_or(&file.text);
-    let (documents, findings, misindented) = read(file, text);
-    if misindented {
-        let mended = read(file, &indent::mend(text));
-        if mended.1.len() < findings.len() {
-            return (mended.0, mended.1);
-        }
-    }
-    (documents, findings)
+    let part = Part {
+        file: Arc::from(&*file.name),
+        documents_before: 0,
+        lines_before: 0,
+        // A byte order mark is no character of the text; columns count from behind it.
+        text: file.text.strip_prefix('\u{feff}').unwrap_or(&file.text),
+    };
+    let parsed = parse_part(&part);
+    (parsed.documents, parsed.findings)
 }
 
-/// As [`parse`]; and do lines of a quoted text stand too far to the left?
-fn read(file: &SourceFile, text: &str) -> (Vec<Document>, Vec<Finding>, bool) {
+/// Some documents of a file.
+#[derive(Debug, Clone)]
+pub struct Part<'t> {
+    /// [`SourceFile::name`].
+    pub file: Arc<str>,
+    /// Documents of the file before these.
+    pub documents_before: u32,
+    /// Lines of the file before these.
+    pub lines_before: u32,
+    /// Their text.
+    pub text: &'t str,
+}
+
+/// What a part of a file holds.
+#[derive(Debug)]
+pub struct Parsed {
+    /// Its documents.
+    pub documents: Vec<Document>,
+    /// What is wrong with it.
+    pub findings: Vec<Finding>,
+    /// Nodes that aliases and merge keys have added.
+    pub aliased: usize,
+}
+
+/// As [`parse`], of a part of a file.
+pub fn parse_part(part: &Part) -> Parsed {
+    let (parsed, misindented) = read(part, part.text);
+    if misindented {
+        let (mended, _) = read(part, &indent::mend(part.text));
+        if mended.findings.len() < parsed.findings.len() {
+            return mended;
+        }
+    }
+    parsed
+}
+
+/// As [`parse_part`]; and do lines of a quoted text stand too far to the left?
+fn read(part: &Part, text: &str) -> (Parsed, bool) {
     let mut options = granit_parser::Options::default();
     options.set_emit_comments(false);
     let mut builder = Builder {
         parser: Parser::new_from_str_with_options(text, options),
         text,
         lines: None,
-        file: Arc::from(&*file.name),
-        number: 0,
+        file: part.file.clone(),
+        number: part.documents_before,
+        lines_before: part.lines_before,
         path: String::new(),
         anchors: HashMap::new(),
         aliased: 0,
         findings: Vec::new(),
         misindented: false,
     };
-    let documents = builder.documents();
-    (documents, builder.findings, builder.misindented)
+    let parsed = Parsed {
+        documents: builder.documents(),
+        findings: builder.findings,
+        aliased: builder.aliased,
+    };
+    (parsed, builder.misindented)
 }
 
 struct Builder<'t> {
@@ -181,6 +279,7 @@ struct Builder<'t> {
     lines: Option<Vec<&'t str>>,
     file: Arc<str>,
     number: u32,
+    lines_before: u32,
     path: String,
     anchors: HashMap<usize, Node>,
     aliased: usize,
@@ -189,14 +288,18 @@ struct Builder<'t> {
 }
 
 impl<'t> Builder<'t> {
+    /// Where the document being read stands.
+    fn stand(&self) -> Stand {
+        Stand::new(&self.file, self.number, self.lines_before)
+    }
+
     fn documents(&mut self) -> Vec<Document> {
         let mut documents = Vec::new();
         loop {
             match self.document() {
                 Ok(Some(root)) if root.value == Value::Null => {}
                 Ok(Some(root)) => documents.push(Document {
-                    file: self.file.clone(),
-                    number: self.number,
+                    stand: Arc::new(self.stand()),
                     root,
                 }),
                 Ok(None) => return documents,
@@ -469,7 +572,7 @@ impl<'t> Builder<'t> {
         self.findings.push(Finding {
             severity: Severity::Error,
             id,
-            place: Place::new(&self.file, position),
+            place: self.stand().place(position),
             document: self.number.max(1),
             object: String::new(),
             path: String::new(),
@@ -586,7 +689,10 @@ mod tests {
         let (documents, findings) =
             parse(&file("# only a comment\n---\na: 1\n---\n---\nb: 2\n...\n"));
         assert_eq!(findings, []);
-        let numbers: Vec<_> = documents.iter().map(|document| document.number).collect();
+        let numbers: Vec<_> = documents
+            .iter()
+            .map(|document| document.stand.number())
+            .collect();
         let lines: Vec<_> = documents
             .iter()
             .map(|document| document.root.position.line)
@@ -694,7 +800,10 @@ mod tests {
     #[test]
     fn a_broken_document_does_not_hide_the_next() {
         let (documents, findings) = parse(&file("a: [1\n---\nb: 2\n---\nc: }\n---\nd: 4\n"));
-        let numbers: Vec<_> = documents.iter().map(|document| document.number).collect();
+        let numbers: Vec<_> = documents
+            .iter()
+            .map(|document| document.stand.number())
+            .collect();
         assert_eq!(numbers, [2, 4]);
         assert_eq!(findings.len(), 2, "{findings:?}");
         assert_eq!(findings[1].document, 3);

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use ipnet::IpNet;
 
-use super::document::Position;
+use super::document::{Position, Stand};
 use super::{LabelSelector, PRIMARY_NETWORK, Place};
 use crate::classifier::shards::AddressGroups;
 use crate::wire::{Address, Family};
@@ -217,10 +217,8 @@ pub enum TargetPort {
 /// Where an object is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
-    /// [`super::SourceFile::name`].
-    pub file: Arc<str>,
-    /// Number of the document in the file, from 1.
-    pub document: u32,
+    /// The document.
+    pub stand: Arc<Stand>,
     /// Where the object starts.
     pub position: Position,
 }
@@ -228,12 +226,21 @@ pub struct Source {
 impl Source {
     /// Where the object starts.
     pub fn place(&self) -> Place {
-        Place::new(&self.file, self.position)
+        self.stand.place(self.position)
     }
 
-    /// Another place in the same file.
-    pub fn at(&self, position: Position) -> Place {
-        Place::new(&self.file, position)
+    /// Another place in the same document.
+    #[must_use]
+    pub fn at(&self, position: Position) -> Source {
+        Source {
+            stand: self.stand.clone(),
+            position,
+        }
+    }
+
+    /// Number of the document in its file, from 1.
+    pub fn document(&self) -> u32 {
+        self.stand.number()
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::compatibility::MultiNetworkDialect;
+use super::compile::Before;
 use super::decode::{Objects, decode};
 use super::finding::id;
 use super::inventory::{Inventory, Network, Pod, Source};
@@ -13,20 +14,18 @@ use super::network_policy::PeerKind;
 use super::security_group::{Remote, rules_field};
 use super::selection::Selections;
 use super::{
-    Compatibility, Direction, Document, Finding, Loaded, MultiNetworkPolicy, Names, Policies,
-    PolicySet, Ports, SecurityGroup, Severity, SourceFile, compile, document, lint,
+    Compatibility, Direction, Document, Finding, Loaded, Loader, MultiNetworkPolicy, Names,
+    Policies, PolicySet, Ports, SecurityGroup, Severity, SourceFile, Subnet, compile, lint,
 };
 
 /// Parses, validates and compiles manifests. Names in rules have the addresses of `names`.
 pub fn load(files: &[SourceFile], compatibility: &Compatibility, names: &Names) -> Loaded {
-    let mut documents = Vec::new();
-    let mut findings = Vec::new();
-    for file in files {
-        let (of_file, of_parsing) = document::parse(file);
-        documents.extend(of_file);
-        findings.extend(of_parsing);
+    let loading = Loader::new(*compatibility, names.clone()).load(files);
+    Loaded {
+        findings: loading.findings,
+        // The loader, who shared it, is gone.
+        policy: loading.policy.and_then(Arc::into_inner),
     }
-    load_documents(&documents, findings, compatibility, names)
 }
 
 /// As [`load`], of documents already parsed (manifests written inside another document), with what
@@ -38,70 +37,123 @@ pub fn load_documents(
     names: &Names,
 ) -> Loaded {
     let objects = decode(documents, compatibility, &mut findings);
+    complete(objects, findings, compatibility, names)
+}
+
+/// Puts objects together, with what reading them had to say.
+pub(super) fn complete(
+    objects: Objects,
+    mut findings: Vec<Finding>,
+    compatibility: &Compatibility,
+    names: &Names,
+) -> Loaded {
     report_same_names(&objects, &mut findings);
     report_same_addresses(&objects, &mut findings);
     report_same_cluster_addresses(&objects, &mut findings);
     report_same_attachments(&objects, &mut findings);
     report_peers_without_addresses(&objects, compatibility, &mut findings);
     report_groups(&objects.policies.security_groups, &mut findings);
-    let refused = |findings: &[Finding]| {
-        let mut severities = findings.iter().map(|finding| finding.severity);
-        severities.any(|severity| severity == Severity::Error)
-    };
     let assembled =
-        (!refused(&findings)).then(|| assemble(objects, compatibility, names, &mut findings));
+        (!is_refused(&findings)).then(|| assemble(objects, compatibility, names, &mut findings));
     // Some errors show only when all is put together.
-    let policy = assembled.filter(|_| !refused(&findings));
+    let policy = assembled.filter(|_| !is_refused(&findings));
     findings.sort_by(|one, other| one.place.cmp(&other.place));
     Loaded { findings, policy }
 }
 
+/// What [`complete`] reports of policies among themselves.
+pub(super) fn report_policies(policies: Policies, findings: &mut Vec<Finding>) -> Policies {
+    let objects = Objects {
+        policies,
+        ..Objects::default()
+    };
+    report_same_names(&objects, findings);
+    report_groups(&objects.policies.security_groups, findings);
+    objects.policies
+}
+
+/// Is one of them an error?
+pub(super) fn is_refused(findings: &[Finding]) -> bool {
+    let mut severities = findings.iter().map(|finding| finding.severity);
+    severities.any(|severity| severity == Severity::Error)
+}
+
 pub(super) fn assemble(
-    mut objects: Objects,
+    objects: Objects,
     compatibility: &Compatibility,
     names: &Names,
     findings: &mut Vec<Finding>,
 ) -> PolicySet {
-    sort(&mut objects);
-    let policies = objects.policies;
+    let mut policies = objects.policies;
     let compatibility = &policies.openshift.effective(compatibility);
-    let mut objects = Objects {
-        policies: Policies::default(),
-        ..objects
-    };
-    policies.openshift.complete(&mut objects.nodes);
+    let (mut nodes, mut vips) = (objects.nodes, objects.vips);
+    policies.sort();
+    policies.openshift.complete(&mut nodes);
+    vips.sort_by(|one, other| one.name.cmp(&other.name));
     let inventory = Inventory::new(
         objects.pods,
         objects.namespaces,
-        objects.nodes,
+        nodes,
         objects.services,
         policies.namespaces(),
     )
     .with_networks(objects.networks);
-    let ports = Ports::new(&inventory, &objects.vips);
-    let selections = Selections::new(&inventory);
-    let input = Input {
-        inventory: &inventory,
-        ports: &ports,
-        selections: &selections,
-        policies: &policies,
-        names,
-        compatibility,
-    };
-    lint::lint(&input, findings);
-    let stages = compile::compile(&input, None);
-    drop(selections);
-    let set = PolicySet {
+    let mut set = PolicySet {
+        ports: Arc::new(Ports::new(&inventory, &vips)),
         inventory: Arc::new(inventory),
-        ports: Arc::new(ports),
-        vips: objects.vips.into(),
+        vips: vips.into(),
         policies,
-        stages,
+        stages: Vec::new(),
         names: names.clone(),
         compatibility: *compatibility,
     };
-    lint::lint_compiled(&set, &objects.subnets, findings);
+    let selections = Selections::new(&set.inventory);
+    let stages = compile::compile(&set.input(&selections), None);
+    set.stages = stages;
+    lint_all(&set, &objects.subnets, findings);
     set
+}
+
+/// A set with the objects of another but for its policies, and with the rules that come of both.
+pub(super) fn assemble_after(mut policies: Policies, before: &PolicySet) -> PolicySet {
+    policies.sort();
+    let mut set = PolicySet {
+        inventory: before.inventory.clone(),
+        ports: before.ports.clone(),
+        vips: before.vips.clone(),
+        policies,
+        stages: Vec::new(),
+        names: before.names.clone(),
+        compatibility: before.compatibility,
+    };
+    let selections = Selections::new(&set.inventory);
+    let compiled = Before {
+        policies: &before.policies,
+        stages: &before.stages,
+    };
+    let stages = compile::compile(&set.input(&selections), Some(compiled));
+    set.stages = stages;
+    set
+}
+
+/// Warns about a set that is complete.
+pub(super) fn lint_all(set: &PolicySet, subnets: &[Subnet], findings: &mut Vec<Finding>) {
+    let selections = Selections::new(&set.inventory);
+    lint::lint(&set.input(&selections), findings);
+    lint::lint_compiled(set, subnets, findings);
+}
+
+impl PolicySet {
+    fn input<'i>(&'i self, selections: &'i Selections<'i>) -> Input<'i> {
+        Input {
+            inventory: &self.inventory,
+            ports: &self.ports,
+            selections,
+            policies: &self.policies,
+            names: &self.names,
+            compatibility: &self.compatibility,
+        }
+    }
 }
 
 /// What rules are compiled from, and what is warned about.
@@ -114,28 +166,27 @@ pub(super) struct Input<'i> {
     pub compatibility: &'i Compatibility,
 }
 
-/// Puts what is found by name, and what is asked in order, into that order.
-fn sort(objects: &mut Objects) {
-    let policies = &mut objects.policies;
-    let of_networks = &mut policies.multi_network_policies;
-    policies
-        .network_policies
-        .sort_by(|one, other| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)));
-    of_networks.sort_by(|MultiNetworkPolicy { policy: one, .. }, other| {
-        let other = &other.policy;
-        (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name))
-    });
-    let tiers = &mut policies.tiers;
-    tiers.sort_by(|one, other| one.precedence().cmp(&other.precedence()));
-    policies.openshift.sort();
-    let firewalls = &mut policies.egress_firewalls;
-    firewalls
-        .sort_by(|one, other| (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name)));
-    let lists = &mut policies.admin_output_rules;
-    lists.sort_by(|one, other| one.name.cmp(&other.name));
-    let groups = &mut policies.security_groups;
-    groups.sort_by(|one, other| one.name.cmp(&other.name));
-    objects.vips.sort_by(|one, other| one.name.cmp(&other.name));
+impl Policies {
+    /// Puts what is found by name, and what is asked in order, into that order.
+    fn sort(&mut self) {
+        self.network_policies.sort_by(|one, other| {
+            (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name))
+        });
+        self.multi_network_policies.sort_by(|one, other| {
+            let (one, other) = (&one.policy, &other.policy);
+            (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name))
+        });
+        self.tiers
+            .sort_by(|one, other| one.precedence().cmp(&other.precedence()));
+        self.openshift.sort();
+        self.egress_firewalls.sort_by(|one, other| {
+            (&one.namespace, &one.name).cmp(&(&other.namespace, &other.name))
+        });
+        self.admin_output_rules
+            .sort_by(|one, other| one.name.cmp(&other.name));
+        self.security_groups
+            .sort_by(|one, other| one.name.cmp(&other.name));
+    }
 }
 
 /// Kind, namespace (empty for what is of the cluster) and name of an object.
@@ -414,7 +465,7 @@ fn error(
         severity: Severity::Error,
         id,
         place: source.place(),
-        document: source.document,
+        document: source.document(),
         object,
         path: path.to_owned(),
         message,

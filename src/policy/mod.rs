@@ -20,6 +20,7 @@ mod key;
 pub mod kube_ovn;
 mod lint;
 mod load;
+mod loader;
 pub mod multi_network;
 pub mod naive;
 pub mod names;
@@ -45,6 +46,7 @@ pub use inventory::{Inventory, Pod};
 pub use key::{Exemption, PRIMARY_NETWORK, PolicyKey, Sender, UNKNOWN_NETWORK};
 pub use kube_ovn::{Port, Ports, Subnet, Vip};
 pub use load::{load, load_documents};
+pub use loader::{LaterFindings, Loader, Loading};
 pub use multi_network::MultiNetworkPolicy;
 pub use names::{NameUser, Names};
 pub use network_policy::NetworkPolicy;
@@ -111,6 +113,24 @@ impl Policies {
     /// Is there none?
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Adds other policies behind these.
+    fn append(&mut self, mut other: Policies) {
+        let (own, openshift) = (&mut self.openshift, &mut other.openshift);
+        self.network_policies.append(&mut other.network_policies);
+        self.multi_network_policies
+            .append(&mut other.multi_network_policies);
+        self.tiers.append(&mut other.tiers);
+        own.egress_network_policies
+            .append(&mut openshift.egress_network_policies);
+        own.net_namespaces.append(&mut openshift.net_namespaces);
+        own.host_subnets.append(&mut openshift.host_subnets);
+        own.cluster_networks.append(&mut openshift.cluster_networks);
+        self.egress_firewalls.append(&mut other.egress_firewalls);
+        self.admin_output_rules
+            .append(&mut other.admin_output_rules);
+        self.security_groups.append(&mut other.security_groups);
     }
 
     /// The namespaces they are in.

@@ -1,6 +1,7 @@
 //! Where a compiled rule was written, so that a verdict can be traced to a line.
 
 use super::Place;
+use super::inventory::Source;
 
 /// Source of one compiled rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,7 +12,14 @@ pub struct Origin {
     /// object.
     pub label: String,
     /// Where the rule starts; `None` for rules no file holds.
-    pub place: Option<Place>,
+    pub source: Option<Source>,
     /// Field path of the rule in its object, `spec.ingress[0]`; empty for implicit rules.
     pub path: String,
+}
+
+impl Origin {
+    /// Where the rule starts; `None` for rules no file holds.
+    pub fn place(&self) -> Option<Place> {
+        self.source.as_ref().map(Source::place)
+    }
 }

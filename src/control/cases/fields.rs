@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use crate::policy::document::{Document, Field, Node, Position, Value};
-use crate::policy::{Finding, Place, Severity};
+use crate::policy::{Finding, Severity};
 
 /// Collects what is wrong with one document of a case file.
 pub(super) struct Reader<'d> {
@@ -32,7 +32,7 @@ impl<'d> Reader<'d> {
         self.findings.push(Finding {
             severity: Severity::Error,
             id,
-            place: Place::new(&self.document.file, position),
+            place: self.document.place(position),
             document: 1,
             object: self.case.clone(),
             path: path.to_owned(),

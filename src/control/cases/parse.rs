@@ -2,13 +2,14 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::fields::{Fields, Reader, described};
 use super::frame::{FrameFields, frame};
 use super::names;
 use super::{Case, Expectation, Manifests, ProbeCase, Reception, RejectCase};
 use crate::control::probe::{self, Endpoint, Probe, ProbeProtocol, State};
-use crate::policy::document::{self, Document, Node, Position};
+use crate::policy::document::{self, Document, Node, Position, Stand};
 use crate::policy::{Compatibility, Finding, Place, Severity, SourceFile};
 
 const CASE_KEYS: &[&str] = &[
@@ -103,7 +104,7 @@ pub fn parse(file: &SourceFile, directory: &Path) -> (Vec<Case>, Vec<Finding>) {
     for document in &documents {
         let mut reader = Reader {
             document,
-            case: format!("document {}", document.number),
+            case: format!("document {}", document.stand.number()),
             findings: Vec::new(),
         };
         cases.extend(case(&mut reader, directory));
@@ -241,9 +242,8 @@ fn objects<'d>(reader: &mut Reader<'d>, (list, path): (&'d Node, String)) -> Vec
 
 fn as_document(reader: &Reader, node: &Node) -> Document {
     Document {
-        file: reader.document.file.clone(),
         // Messages name the case; the number of its document would only repeat it.
-        number: 1,
+        stand: Arc::new(Stand::new(reader.document.stand.file(), 1, 0)),
         root: node.clone(),
     }
 }

@@ -247,7 +247,7 @@ fn outcome(case: &Case, probe: &ProbeCase, decider: &Decider, judgement: &Judgem
         .and_then(|decision| decision.deciding());
     let secured = dropped.and_then(explain::secured_by);
     let origin = opinion.and_then(|opinion| decider.origin(opinion));
-    let written = origin.and_then(|origin| origin.place.clone());
+    let written = origin.and_then(|origin| origin.place());
     // What isolates is written somewhere, though the denial that follows from it is not.
     let isolating = || {
         let denial = opinion.filter(|opinion| opinion.verdict == RuleVerdict::Deny)?;

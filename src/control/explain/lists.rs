@@ -94,7 +94,7 @@ pub(super) fn nearest(decider: &Decider, key: &FlowKey, opinion: &Opinion) -> Ve
 fn place(kind: &str, name: &str, source: &Source, index: usize, rule: &Rule) -> Written {
     Written {
         name: format!("{kind}/{name}#{index}"),
-        place: Some(source.at(rule.position)),
+        place: Some(source.at(rule.position).place()),
         path: format!("spec.egress[{index}]"),
     }
 }

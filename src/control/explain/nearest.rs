@@ -318,7 +318,7 @@ impl<'q> Question<'q> {
             change,
             rule: Written {
                 name: format!("{kind}/{}#{index}", policy.full_name()),
-                place: Some(policy.source.at(rule.position)),
+                place: Some(policy.source.at(rule.position).place()),
                 path: rule_path,
             },
         }

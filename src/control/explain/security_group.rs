@@ -246,7 +246,7 @@ impl Denial<'_> {
     fn place(&self, group: &SecurityGroup, index: usize, rule: &GroupRule) -> Written {
         Written {
             name: format!("SecurityGroup/{}#{index}", group.name),
-            place: Some(group.source.at(rule.position)),
+            place: Some(group.source.at(rule.position).place()),
             path: format!("spec.{}[{index}]", rules_field(self.direction)),
         }
     }

@@ -168,6 +168,7 @@ fn snapshot(
         &mut slots,
         unused,
         &plan::port_segments(settings),
+        None,
     )
     .map_err(PolicyRefused::from)?;
 

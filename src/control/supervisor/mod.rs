@@ -26,7 +26,7 @@ use crate::dataplane::backend::afxdp::{AfXdpError, PortRequest, open_ports};
 use crate::dataplane::neighbour::NeighbourRequests;
 use crate::dataplane::random::random_key;
 use crate::dataplane::xdp::{AttachState, AttachedMode, Steering};
-use crate::policy::CompatibilityError;
+use crate::policy::{CompatibilityError, Finding};
 use crate::settings::{OnExit, Settings};
 
 /// Time between two looks at the manifests, the steering programs and the workers' pulses.
@@ -102,6 +102,9 @@ struct Supervisor {
     admin: mpsc::Receiver<Request>,
     attempts: mpsc::Receiver<(Attempt, Vec<oneshot::Sender<ReloadOutcome>>)>,
     attempt_done: mpsc::Sender<(Attempt, Vec<oneshot::Sender<ReloadOutcome>>)>,
+    /// Warnings a large set came into force without, and its generation.
+    later: mpsc::Receiver<(u32, Vec<Finding>)>,
+    later_found: mpsc::Sender<(u32, Vec<Finding>)>,
     attempt_running: bool,
     /// Asked for while an attempt was running: another one follows.
     waiting: Option<(ReloadCause, Vec<oneshot::Sender<ReloadOutcome>>)>,
@@ -150,6 +153,7 @@ impl Supervisor {
         let source = Arc::new(PolicyDirectory::new(plan::policy_directory(&settings)));
         let limits = plan::classifier_limits(&settings);
         let (attempt_done, attempts) = mpsc::channel(1);
+        let (later_found, later) = mpsc::channel(1);
         let mut supervisor = Supervisor {
             start,
             publisher: Publisher::new(plan::fixed_parts(&settings)),
@@ -167,6 +171,8 @@ impl Supervisor {
             admin: admin_inbox,
             attempts,
             attempt_done,
+            later,
+            later_found,
             attempt_running: false,
             waiting: None,
             log_budget: watch::LogBudget::new(settings.limits.log_lines_per_second),
@@ -236,6 +242,9 @@ impl Supervisor {
                 }
                 Some((attempt, answers)) = self.attempts.recv() => {
                     self.attempt_ended(attempt, answers);
+                }
+                Some((generation, findings)) = self.later.recv() => {
+                    self.found_later(generation, findings);
                 }
                 Some(request) = self.admin.recv() => self.answer(request),
                 changed = self.kernel.changed() => {

@@ -12,6 +12,7 @@ use crate::control::policy::{Prepared, activate};
 use crate::control::reload::{Attempt, ReloadCause};
 use crate::control::report;
 use crate::control::rule_slots::SlotsExhausted;
+use crate::policy::{Finding, LaterFindings};
 
 impl Supervisor {
     /// Starts an attempt beside the loop, or notes that one more is wanted.
@@ -68,7 +69,7 @@ impl Supervisor {
         let refused = match attempt {
             Attempt::Unchanged => return,
             Attempt::Refused(refused, _) => refused.lines(),
-            Attempt::Prepared(prepared, _) => match self.put_in_force(*prepared) {
+            Attempt::Prepared(prepared, _) => match self.put_in_force(prepared) {
                 Ok(()) => return,
                 Err(error) => vec![error.to_string()],
             },
@@ -90,7 +91,7 @@ impl Supervisor {
         self.policy.refused = refused;
     }
 
-    fn put_in_force(&mut self, prepared: Prepared) -> Result<(), SlotsExhausted> {
+    fn put_in_force(&mut self, prepared: Arc<Prepared>) -> Result<(), SlotsExhausted> {
         let generation = self.policy.generation + 1;
         let workers = self.workers.as_ref();
         let totals = |slot| {
@@ -98,7 +99,13 @@ impl Supervisor {
             report.unwrap_or_default()
         };
         let segments = plan::port_segments(&self.settings);
-        let snapshot = activate(&prepared, generation, &mut self.slots, totals, &segments)?;
+        let in_force = self.publisher.policy();
+        let before = self
+            .prepared
+            .as_deref()
+            .zip(in_force.map(|policy| &**policy));
+        let slots = &mut self.slots;
+        let snapshot = activate(&prepared, generation, slots, totals, &segments, before)?;
         self.publisher.set_policy(Arc::new(snapshot));
         self.policy.generation = generation;
         self.policy.loads += 1;
@@ -112,7 +119,33 @@ impl Supervisor {
         for warning in &self.policy.warnings {
             tracing::warn!("{warning}");
         }
-        self.prepared = Some(Arc::new(prepared));
+        self.find_later(&prepared);
+        self.prepared = Some(prepared);
         Ok(())
+    }
+
+    /// Has the warnings worked out that a large set came into force without.
+    fn find_later(&self, prepared: &Arc<Prepared>) {
+        if prepared.later.is_none() {
+            return;
+        }
+        let (prepared, found) = (prepared.clone(), self.later_found.clone());
+        let generation = self.policy.generation;
+        tokio::task::spawn_blocking(move || {
+            let later = prepared.later.iter().flat_map(LaterFindings::find);
+            // The loop has ended when this fails.
+            let _ = found.blocking_send((generation, later.collect()));
+        });
+    }
+
+    /// Adds warnings about the policy in force, if it still is.
+    pub(super) fn found_later(&mut self, generation: u32, findings: Vec<Finding>) {
+        if generation != self.policy.generation {
+            return;
+        }
+        for warning in findings.iter().map(ToString::to_string) {
+            tracing::warn!("{warning}");
+            self.policy.warnings.push(warning);
+        }
     }
 }

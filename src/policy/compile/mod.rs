@@ -17,7 +17,7 @@ use std::sync::Arc;
 pub use network_policy::{ISOLATION_ANNOTATION, isolation_annotation};
 
 use super::admin_output::Effects;
-use super::inventory::{Inventory, PodIndex};
+use super::inventory::{Inventory, PodIndex, Source};
 use super::load::Input;
 use super::selection::{Addresses, PRIMARY, Selections};
 use super::stage::{ActingRules, Shard, StageKind, StageRules};
@@ -291,16 +291,17 @@ impl Compiler<'_> {
     fn implicit(&mut self, label: String) -> OriginId {
         self.origins.push(Origin {
             label,
-            place: None,
+            source: None,
             path: String::new(),
         });
         OriginId(self.origins.len() as u32 - 1)
     }
+
     /// Origin of a rule somebody wrote.
-    fn written(&mut self, label: String, place: super::Place, path: String) -> OriginId {
+    fn written(&mut self, label: String, source: Source, path: String) -> OriginId {
         self.origins.push(Origin {
             label,
-            place: Some(place),
+            source: Some(source),
             path,
         });
         OriginId(self.origins.len() as u32 - 1)

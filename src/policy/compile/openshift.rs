@@ -171,10 +171,10 @@ impl Compiler<'_> {
         let written = all.iter().find(|one| members.contains(&&*one.name));
         match written {
             Some(one) => {
-                let place = one.source.place();
+                let source = one.source.clone();
                 self.written(
                     format!("{PROJECTS}/{}#{part}", one.name),
-                    place,
+                    source,
                     "netid".into(),
                 )
             }
@@ -214,7 +214,7 @@ pub fn egress_network_policies(compiler: &mut Compiler, stage: &mut StageDraft) 
         let policy = policies.find(|policy| policy.namespace == *namespace);
         let label = format!("{POLICY}/{namespace}/*#{cause}");
         let origin = match policy {
-            Some(policy) => compiler.written(label, policy.source.place(), String::new()),
+            Some(policy) => compiler.written(label, policy.source.clone(), String::new()),
             None => compiler.implicit(label),
         };
         let subject = compiler.pods(stage, &pods);
@@ -308,7 +308,7 @@ pub fn egress_addresses(compiler: &mut Compiler, stage: &mut StageDraft) {
             None => continue,
         };
         let label = format!("{PROJECTS}/{name}#egressIPs");
-        let origin = compiler.written(label, net_namespace.source.place(), "egressIPs".into());
+        let origin = compiler.written(label, net_namespace.source.clone(), "egressIPs".into());
         let pods = compiler.pods_of(name);
         let subject = compiler.pods(stage, &pods);
         let draft = Draft {

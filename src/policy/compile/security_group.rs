@@ -227,7 +227,7 @@ impl<'c> Compiler<'c> {
         if group.allow_same_group_traffic && !members.is_empty() {
             let origin = self.written(
                 format!("SecurityGroup/{}#same-group", group.name),
-                group.source.place(),
+                group.source.clone(),
                 "spec.allowSameGroupTraffic".to_owned(),
             );
             for (&network, own) in &networks {

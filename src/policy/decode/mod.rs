@@ -29,11 +29,11 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use super::compatibility::MultiNetworkDialect;
-use super::document::{Field, Node, Position, Value};
+use super::document::{Field, Node, Position, Stand, Value};
 use super::finding::id;
 use super::inventory::{Labels, Namespace, Network, Pod, Service, Source};
 use super::kube_ovn::{Subnet, Vip};
-use super::{Compatibility, Document, Finding, Place, Policies, Severity};
+use super::{Compatibility, Document, Finding, Policies, Severity};
 
 /// Everything decoded from a set of documents.
 #[derive(Debug, Default)]
@@ -56,6 +56,35 @@ pub struct Objects {
     pub policies: Policies,
 }
 
+impl Objects {
+    /// Adds other objects behind these.
+    pub fn append(&mut self, mut other: Objects) {
+        self.pods.append(&mut other.pods);
+        self.namespaces.append(&mut other.namespaces);
+        self.nodes.append(&mut other.nodes);
+        self.services.append(&mut other.services);
+        self.networks.append(&mut other.networks);
+        self.vips.append(&mut other.vips);
+        self.subnets.append(&mut other.subnets);
+        self.policies.append(other.policies);
+    }
+
+    /// Are there others than policies?
+    pub fn has_world(&self) -> bool {
+        let openshift = &self.policies.openshift;
+        !(self.pods.is_empty()
+            && self.namespaces.is_empty()
+            && self.nodes.is_empty()
+            && self.services.is_empty()
+            && self.networks.is_empty()
+            && self.vips.is_empty()
+            && self.subnets.is_empty()
+            && openshift.net_namespaces.is_empty()
+            && openshift.host_subnets.is_empty()
+            && openshift.cluster_networks.is_empty())
+    }
+}
+
 /// Decodes every object of the documents, those in lists too.
 ///
 /// Objects with errors are left out of the result; the findings tell why.
@@ -67,8 +96,7 @@ pub fn decode(
     let mut objects = Objects::default();
     for document in documents {
         let mut reader = Reader {
-            file: &document.file,
-            document: document.number,
+            stand: &document.stand,
             object: String::new(),
             wrong_types: 0,
             compatibility,
@@ -151,8 +179,7 @@ impl Display for Path<'_> {
 
 /// Reads one object and reports what is wrong with it.
 struct Reader<'r> {
-    file: &'r Arc<str>,
-    document: u32,
+    stand: &'r Arc<Stand>,
     /// `kind/namespace/name`, as far as known.
     object: String,
     /// Values of the wrong type met so far: their fields are neither there nor missing.
@@ -165,8 +192,7 @@ struct Reader<'r> {
 impl Reader<'_> {
     fn source(&self, position: Position) -> Source {
         Source {
-            file: self.file.clone(),
-            document: self.document,
+            stand: self.stand.clone(),
             position,
         }
     }
@@ -198,8 +224,8 @@ impl Reader<'_> {
         self.findings.push(Finding {
             severity,
             id,
-            place: Place::new(self.file, position),
-            document: self.document,
+            place: self.stand.place(position),
+            document: self.stand.number(),
             object: self.object.clone(),
             path: path.to_string(),
             message,

@@ -35,7 +35,7 @@ pub fn warning(
         severity: Severity::Warning,
         id,
         place: source.place(),
-        document: source.document,
+        document: source.document(),
         object: object.to_owned(),
         path: path.to_owned(),
         message,
@@ -79,7 +79,7 @@ fn shadowed(firewall: &EgressFirewall, object: &str, findings: &mut Vec<Finding>
             let path = format!("spec.egress[{index}]");
             let message =
                 format!("no effect: rule {earlier} before it matches everything this one could");
-            let place = firewall.source.at(rule.position);
+            let place = firewall.source.at(rule.position).place();
             let id = id::SHADOWED_RULE;
             let finding = warning(id, &firewall.source, object, &path, message);
             findings.push(Finding { place, ..finding });
@@ -100,7 +100,7 @@ fn firewall(input: &Input, firewall: &EgressFirewall, findings: &mut Vec<Finding
     for (index, rule) in firewall.rules.iter().enumerate() {
         let mut warn = |id, field: &str, message: String| {
             let path = format!("spec.egress[{index}].to.{field}");
-            let place = firewall.source.at(rule.position);
+            let place = firewall.source.at(rule.position).place();
             let finding = warning(id, &firewall.source, &object, &path, message);
             findings.push(Finding { place, ..finding });
         };
@@ -139,7 +139,7 @@ fn output(list: &AdminOutputRules, findings: &mut Vec<Finding>) {
     for (index, rule) in list.rules.iter().enumerate() {
         if rule.action == OutputAction::Continue && !rule.effects.log {
             let path = format!("spec.rules[{index}].action");
-            let place = list.source.at(rule.position);
+            let place = list.source.at(rule.position).place();
             let message = "no effect: a rule that continues and does not log does nothing";
             let message = message.to_owned();
             let finding = warning(id::NOT_ENFORCED, &list.source, &object, &path, message);

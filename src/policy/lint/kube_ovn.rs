@@ -41,7 +41,7 @@ impl Linter<'_> {
             severity: Severity::Warning,
             id,
             place: source.place(),
-            document: source.document,
+            document: source.document(),
             object,
             path: format!("metadata.annotations[{name}]"),
             message: text,

@@ -255,8 +255,8 @@ impl Linter<'_> {
         self.findings.push(Finding {
             severity: Severity::Warning,
             id,
-            place: policy.source.at(position),
-            document: policy.source.document,
+            place: policy.source.at(position).place(),
+            document: policy.source.document(),
             object: format!("MultiNetworkPolicy/{}", policy.full_name()),
             path: path.to_owned(),
             message,

@@ -361,7 +361,7 @@ impl Linter<'_> {
             severity: Severity::Warning,
             id,
             place: source.place(),
-            document: source.document,
+            document: source.document(),
             object,
             path: path.to_owned(),
             message,

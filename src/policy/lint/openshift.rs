@@ -173,7 +173,7 @@ fn rules(input: &Input, policy: &EgressNetworkPolicy, findings: &mut Vec<Finding
     for (index, rule) in policy.rules.iter().enumerate() {
         let mut warn = |id, field: &str, message: String| {
             let path = format!("spec.egress[{index}]{field}");
-            let place = policy.source.at(rule.position);
+            let place = policy.source.at(rule.position).place();
             let finding = warning(id, &policy.source, &object, &path, message);
             findings.push(Finding { place, ..finding });
         };

@@ -74,8 +74,8 @@ impl<'l> Linter<'l> {
         self.findings.push(Finding {
             severity: Severity::Warning,
             id,
-            place: group.source.at(position),
-            document: group.source.document,
+            place: group.source.at(position).place(),
+            document: group.source.document(),
             object: format!("SecurityGroup/{}", group.name),
             path: path.to_owned(),
             message,
@@ -88,7 +88,7 @@ impl<'l> Linter<'l> {
             severity: Severity::Warning,
             id,
             place: pod.source.place(),
-            document: pod.source.document,
+            document: pod.source.document(),
             object: format!("Pod/{}", pod.full_name()),
             path: format!(
                 "metadata.annotations[{}]",
@@ -252,7 +252,7 @@ impl<'l> Linter<'l> {
                     "as strong as {field}[{rival}] of SecurityGroup {} at {}, which says {} of \
                      some of the same packets: OVN leaves open which decides, here it is {}",
                     one.name,
-                    one.source.at(first.position),
+                    one.source.at(first.position).place(),
                     first.policy.name(),
                     first.policy.min(rule.policy).name()
                 );
@@ -460,7 +460,7 @@ impl<'l> Linter<'l> {
                 RuleVerdict::Allow => return None,
                 RuleVerdict::Deny => {
                     let origin = stage.origin(number);
-                    return Some(match &origin.place {
+                    return Some(match &origin.place() {
                         Some(place) => (format!("{} at {place}", origin.label), true),
                         None => ("no rule allows it".to_owned(), false),
                     });

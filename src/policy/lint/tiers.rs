@@ -298,8 +298,8 @@ impl Linter<'_> {
         self.findings.push(Finding {
             severity: Severity::Warning,
             id,
-            place: policy.source.at(position),
-            document: policy.source.document,
+            place: policy.source.at(position).place(),
+            document: policy.source.document(),
             object: policy.label(),
             path: path.to_owned(),
             message,

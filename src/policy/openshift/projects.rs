@@ -92,7 +92,7 @@ impl Projects {
             }
         }
         let mut in_order: Vec<_> = openshift.net_namespaces.iter().collect();
-        in_order.sort_by_key(|one| (one.source.place(), one.source.document));
+        in_order.sort_by_key(|one| (one.source.place(), one.source.document()));
         for net_namespace in in_order {
             projects.change(net_namespace, plugin);
         }

@@ -276,7 +276,7 @@ fn rules_are_labelled_by_where_they_are_written() {
         let step = evaluation.opinions.last().unwrap();
         let origin = set.stages[step.stage].origin(step.rule.unwrap());
         let place = origin
-            .place
+            .place()
             .as_ref()
             .map(ToString::to_string)
             .unwrap_or_default();

@@ -1,5 +1,6 @@
 //! Tests of the room as a whole: manifests in, verdicts and findings out.
 
+mod again;
 mod documents;
 mod egress_firewall;
 mod kubernetes;

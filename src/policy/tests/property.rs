@@ -13,7 +13,7 @@ use crate::classifier::shards::{Shards, Side};
 use crate::classifier::tree::Limits;
 use crate::policy::admin_output::{OutputAction, OutputRule};
 use crate::policy::decode::Objects;
-use crate::policy::document::Position;
+use crate::policy::document::{Position, Stand};
 use crate::policy::egress_firewall::{FirewallDestination, FirewallPort, FirewallRule};
 use crate::policy::inventory::{
     Attachment, ContainerPort, Labels, Namespace, Network, Node, Source,
@@ -70,8 +70,7 @@ const PROTOCOLS: [u8; 3] = [protocol::TCP, protocol::UDP, protocol::SCTP];
 
 fn source() -> Source {
     Source {
-        file: Arc::from("generated"),
-        document: 1,
+        stand: Arc::new(Stand::new(&Arc::from("generated"), 1, 0)),
         position: Position { line: 1, column: 1 },
     }
 }
