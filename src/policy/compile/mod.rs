@@ -18,7 +18,10 @@ use super::inventory::{Inventory, PodIndex};
 use super::load::Input;
 use super::selection::{Addresses, PRIMARY, Selections};
 use super::stage::{StageKind, StageRules};
-use super::{Compatibility, Direction, Names, Origin, PRIMARY_NETWORK, Policies, PolicySet, Ports};
+use super::{
+    Compatibility, Direction, Names, Origin, PRIMARY_NETWORK, Policies, PolicySet, Ports,
+    SecurityGroup,
+};
 use crate::classifier::{
     AddressMatch, AddressSet, OriginId, PortRange, ProtocolMatch, Rule, RuleId, RuleSet,
     RuleVerdict,
@@ -68,15 +71,22 @@ pub fn compile(input: &Input) -> (Vec<StageRules>, Vec<Origin>) {
     (stages, compiler.origins)
 }
 
-/// The rules of one of the security groups' steps, with other ports than the set's.
-pub(super) fn security_groups(set: &PolicySet, kind: StageKind, ports: &Ports) -> RuleSet {
-    let selections = Selections::new(&set.inventory);
+/// The rules of one of the security groups' steps and their origins, of other groups than the set's.
+pub(super) fn security_groups(
+    set: &PolicySet,
+    kind: StageKind,
+    groups: Vec<SecurityGroup>,
+) -> (RuleSet, Vec<Origin>) {
+    let policies = Policies {
+        security_groups: groups,
+        ..Policies::default()
+    };
     let mut compiler = Compiler {
         inventory: &set.inventory,
-        ports,
-        selections: &selections,
+        ports: &set.ports,
+        selections: &Selections::new(&set.inventory),
         compatibility: &set.compatibility,
-        policies: &set.policies,
+        policies: &policies,
         names: &set.names,
         origins: Vec::new(),
     };
@@ -86,7 +96,7 @@ pub(super) fn security_groups(set: &PolicySet, kind: StageKind, ports: &Ports) -
         effects: Vec::new(),
     };
     security_group::compile(&mut compiler, &mut stage);
-    stage.rules
+    (stage.rules, compiler.origins)
 }
 
 /// What the systems share while they compile.
