@@ -71,7 +71,7 @@ pub fn compile(input: &Input) -> (Vec<StageRules>, Vec<Origin>) {
     (stages, compiler.origins)
 }
 
-/// The rules of one of the security groups' steps and their origins, of other groups than the set's.
+/// One of the steps of security groups, of other groups than the set's: its rules and origins.
 pub(super) fn security_groups(
     set: &PolicySet,
     kind: StageKind,
