@@ -7,13 +7,14 @@ mod multi_network;
 mod nearest;
 mod openshift;
 mod security_group;
+mod state;
 mod tiers;
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub use ends::{End, Owner};
+pub use ends::{End, Owner, asked};
 pub(super) use layer2::written as secured_by;
 
 use super::decide::{Decider, Opinion};
@@ -26,7 +27,7 @@ use crate::policy::{
     Direction, NetworkPolicy, PRIMARY_NETWORK, Place, Pod, PolicyKey, PolicySet, StageKind,
 };
 use crate::policy::{ISOLATION_ANNOTATION, isolation_annotation};
-use crate::wire::{FlowKey, protocol};
+use crate::wire::FlowKey;
 
 /// The whole story of one packet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,8 +154,8 @@ pub fn explain(probe: &Probe, now: &Decider, before: &Decider) -> Result<Explana
         verdict: verdict_name(judgement.allow).to_owned(),
         reason: summary(decider, &judgement),
         packet: key.map(FlowKey::to_string),
-        state: state(&judgement),
-        answers: answers(&judgement),
+        state: state::state(&judgement),
+        answers: state::answers(&judgement),
         from: end(Direction::Egress, asked_from),
         to: end(Direction::Ingress, asked_to),
         service: judgement
@@ -180,48 +181,6 @@ pub fn explain(probe: &Probe, now: &Decider, before: &Decider) -> Result<Explana
 
 const fn verdict_name(allow: bool) -> &'static str {
     if allow { "allow" } else { "deny" }
-}
-
-fn state(judgement: &Judgement) -> Option<String> {
-    let decided = judgement.decision.as_ref();
-    let may_open = decided.is_some_and(|decision| decision.allow);
-    let text = match judgement.question {
-        Question::Arp | Question::Opens => return None,
-        Question::Answers if may_open => {
-            "an answer: it needs no rule of its own, for the flow it answers, told below, may be \
-             opened"
-        }
-        Question::Answers => {
-            "an answer: no rule of its own would help it, for the flow it answers, told below, may \
-             not be opened"
-        }
-        Question::AnswersAny if may_open => {
-            "it needs no rule of its own, for a flow it could be about, told below, may be opened"
-        }
-        Question::AnswersAny => "no flow it could be about may be opened",
-        Question::GoesOn => "the flow is asked again under the policies in force",
-        Question::Kept => "the flow was allowed when it was opened, and is kept",
-    };
-    Some(text.to_owned())
-}
-
-/// What the answers to a packet need, where it opens a flow: nothing of policy, once it may.
-fn answers(judgement: &Judgement) -> Option<String> {
-    let (Question::Opens, Some(key)) = (judgement.question, judgement.key()) else {
-        return None;
-    };
-    let answer = key.reversed();
-    let answer = answer.map_or_else(|| "what comes back".to_owned(), |key| key.to_string());
-    Some(match judgement.allow {
-        true => {
-            format!("{answer}: passes with the flow, as ICMP errors do; no rule is needed for it")
-        }
-        false => {
-            format!(
-                "{answer}: passes once the flow may be opened; a rule for it alone opens nothing"
-            )
-        }
-    })
 }
 
 fn stage(decider: &Decider, packet: &PolicyKey, opinion: &Opinion) -> Stage {
@@ -430,18 +389,6 @@ fn stage_summary(decider: &Decider, opinion: &Opinion, key: &FlowKey) -> String 
     let names = names.join(", ");
     let no_rule = no_rule(policy, key, opinion.direction());
     format!("{direction} at {protects}: isolated by {names}, and {no_rule}")
-}
-
-/// What rules match of a key beside its addresses: `tcp/80`, `icmp type 8`, `ip47`.
-pub fn asked(key: &FlowKey) -> String {
-    let name = protocol::name(key.protocol);
-    if key.is_icmp() {
-        format!("{name} type {}", key.destination_port >> 8)
-    } else if matches!(key.protocol, protocol::TCP | protocol::UDP | protocol::SCTP) {
-        format!("{name}/{}", key.destination_port)
-    } else {
-        name.into_owned()
-    }
 }
 
 const fn direction_name(direction: Direction) -> &'static str {

@@ -2,9 +2,9 @@
 
 use super::key::{Exemption, PolicyKey};
 use super::stage::{StageKind, StageMask, StageRules};
-use super::{Direction, PolicySet};
+use super::{Direction, PolicySet, compile};
 use crate::classifier::{RuleIndex, RuleVerdict};
-use crate::wire::FlowKey;
+use crate::wire::{Address, FlowKey};
 
 /// What the steps say of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,7 +134,7 @@ impl PolicySet {
 impl PolicySet {
     /// What the security groups of an end say that sends under an address it has not. Compiled
     /// rules know an end by its addresses alone; those with `localAddress` are about the address
-    /// the packet has. Such groups are compiled as if the end had that address. `None` where
+    /// the packet has, and are compiled anew as it has them: met, or met by nobody. `None` where
     /// nothing of this is asked; a rule that no address the end has could meet is not named.
     fn groups_of_sender(
         &self,
@@ -145,25 +145,26 @@ impl PolicySet {
         else {
             return None;
         };
-        let sender = packet.sender.filter(|sender| !sender.owns_source)?;
-        let mut groups = self.policies.security_groups.iter();
-        groups.find(|group| group.egress.iter().any(|rule| rule.local.is_some()))?;
-        let lent = self.ports.with_sender(
-            packet.source_network,
-            packet.key.family,
-            sender.address,
-            packet.key.source,
-        );
-        let as_owner = PolicyKey {
-            sender: None,
-            ..*packet
-        };
-        let key = stage.kind.view(&as_owner, &self.compatibility);
-        let rules = super::compile::security_groups(self, stage.kind, &lent);
+        packet.sender.filter(|sender| !sender.owns_source)?;
+        let mut groups = self.policies.security_groups.clone();
+        let rules = groups.iter_mut().flat_map(|group| &mut group.egress);
+        let mut local: Vec<_> = rules.filter(|rule| rule.local.is_some()).collect();
+        if local.is_empty() {
+            return None;
+        }
+        let source = packet.key.source.to_ip(packet.key.family);
+        for rule in &mut local {
+            // The unspecified address is nobody's.
+            let nobody = Address::ZERO.to_ip(rule.family).into();
+            let met = rule.local.is_some_and(|net| net.contains(&source));
+            rule.local = (!met).then_some(nobody);
+        }
+        let (rules, origins) = compile::security_groups(self, stage.kind, groups);
+        let key = stage.kind.view(packet, &self.compatibility);
         let rule = rules.rule(rules.first_match(&key)?);
-        let known = (0..).map(RuleIndex).zip(stage.rules());
-        let mut known = known.filter(|(_, one)| one.id == rule.id);
-        let index = known.next().map(|(index, _)| index);
+        let label = &origins[rule.origin.0 as usize].label;
+        let mut known = (0..stage.len() as u32).map(RuleIndex);
+        let index = known.find(|index| stage.origin(*index).label == *label);
         Some((index, rule.verdict))
     }
 }

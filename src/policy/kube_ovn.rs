@@ -169,33 +169,6 @@ impl Ports {
         self.ports.push(port);
     }
 
-    /// The same ports, as if the one known by `known_by` on a network had `address` too, and nobody
-    /// else did.
-    #[must_use]
-    pub fn with_sender(
-        &self,
-        network: u16,
-        family: Family,
-        known_by: Address,
-        address: Address,
-    ) -> Ports {
-        let address = address.to_ip(family);
-        let known_by = known_by.to_ip(family);
-        let mut lent = Ports::default();
-        for port in &self.ports {
-            let mut port = port.clone();
-            if port.network == network {
-                port.addresses.retain(|one| *one != address);
-                port.virtual_addresses.retain(|one| *one != address);
-                if port.addresses.contains(&known_by) {
-                    port.virtual_addresses.push(address);
-                }
-            }
-            lent.add(port);
-        }
-        lent
-    }
-
     /// All of them, in the order of the pods.
     pub fn iter(&self) -> impl Iterator<Item = &Port> {
         self.ports.iter()

@@ -308,7 +308,7 @@ impl StageKind {
     }
 }
 
-/// The hop limit with which Kube-OVN's base list lets listener queries pass, which in nature have 1.
+/// The hop limit with which Kube-OVN's base list lets listener queries pass; in nature they have 1.
 pub const QUERY_HOP_LIMIT: u8 = 255;
 
 /// Is it a query of multicast listener discovery (RFC 2710 §3)?

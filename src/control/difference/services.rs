@@ -88,7 +88,8 @@ mod tests {
             name: "m.yaml".into(),
             text: format!(
                 "{{kind: Pod, apiVersion: v1, metadata: {{namespace: b, name: web, labels: {{app: \
-                 web}}}}, spec: {{containers: [{{ports: [{{name: http, containerPort: 8080}}]}}]}}, \
+                 web}}}}, spec: {{containers: [{{ports: [{{name: http, containerPort: \
+                 8080}}]}}]}}, \
                  status: {{podIP: 198.18.1.2}}}}\n---\n{objects}"
             ),
         };

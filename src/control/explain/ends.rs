@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::protected;
 use crate::control::probe::Endpoint;
 use crate::policy::{Direction, Place, PolicySet};
-use crate::wire::FlowKey;
+use crate::wire::{FlowKey, protocol};
 
 /// One end of a packet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,5 +85,17 @@ pub(super) fn end(
         endpoint: endpoint.to_string(),
         address: ip,
         owner,
+    }
+}
+
+/// What rules match of a key beside its addresses: `tcp/80`, `icmp type 8`, `ip47`.
+pub fn asked(key: &FlowKey) -> String {
+    let name = protocol::name(key.protocol);
+    if key.is_icmp() {
+        format!("{name} type {}", key.destination_port >> 8)
+    } else if matches!(key.protocol, protocol::TCP | protocol::UDP | protocol::SCTP) {
+        format!("{name}/{}", key.destination_port)
+    } else {
+        name.into_owned()
     }
 }

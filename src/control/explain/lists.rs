@@ -229,7 +229,8 @@ mod tests {
                         {dnsName: www.example.com}}, {type: Deny, to: {cidrSelector: 0.0.0.0/0}}, \
                         {type: Allow, to: {cidrSelector: 203.0.113.9/32}}]}}";
         let list = "{apiVersion: v1, kind: EgressNetworkPolicy, metadata: {namespace: a, name: p}, \
-                    spec: {egress: [{type: Deny, to: {cidrSelector: 203.0.0.0/8}}, {type: Allow, to: \
+                    spec: {egress: [{type: Deny, to: {cidrSelector: 203.0.0.0/8}}, {type: \
+                    Allow, to: \
                     {cidrSelector: 203.0.113.0/24}}]}}";
         for (object, nearest, change) in [
             (

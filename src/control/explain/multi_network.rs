@@ -86,8 +86,8 @@ pub(super) fn nearest(policy: &PolicySet, key: &FlowKey, direction: Direction) -
     nearest::nearest_on_network(policy, key, direction, pod, acting)
 }
 
-/// That it is a policy for another network that isolates the interface, as under iptables, where that
-/// is so.
+/// That it is a policy for another network that isolates the interface, as under iptables, where
+/// that is so.
 pub(super) fn elsewhere(policy: &PolicySet, key: &FlowKey, direction: Direction) -> String {
     let dialect = policy.compatibility.mnp_compat;
     let Some(pod) = protected(policy, key, direction) else {
@@ -186,7 +186,8 @@ mod tests {
     fn told(rules: &str, dialect: &str, interface: &str) -> (String, Vec<String>, Vec<String>) {
         let text = format!(
             "{}{}{{apiVersion: k8s.cni.cncf.io/v1beta1, kind: MultiNetworkPolicy, metadata: \
-             {{namespace: d, name: p, annotations: {{k8s.v1.cni.cncf.io/policy-for: net1}}}}, spec: \
+             {{namespace: d, name: p, annotations: {{k8s.v1.cni.cncf.io/policy-for: net1}}}}, \
+             spec: \
              {{podSelector: {{matchLabels: {{app: s}}}}, policyTypes: [Ingress], ingress: \
              [{rules}]}}}}",
             pod("s", 1),

@@ -21,7 +21,10 @@ use super::inventory::{Inventory, PodIndex, Source};
 use super::load::Input;
 use super::selection::{Addresses, PRIMARY, Selections};
 use super::stage::{ActingRules, Shard, StageKind, StageRules};
-use super::{Compatibility, Direction, Names, Origin, PRIMARY_NETWORK, Policies, PolicySet, Ports};
+use super::{
+    Compatibility, Direction, Names, Origin, PRIMARY_NETWORK, Policies, PolicySet, Ports,
+    SecurityGroup,
+};
 use crate::classifier::{
     AddressMatch, AddressSet, OriginId, PortRange, ProtocolMatch, Rule, RuleId, RuleSet,
     RuleVerdict,
@@ -135,21 +138,28 @@ impl StageDraft {
     }
 }
 
-/// The rules of one of the security groups' steps, with other ports than the set's.
-pub(super) fn security_groups(set: &PolicySet, kind: StageKind, ports: &Ports) -> RuleSet {
-    let selections = Selections::new(&set.inventory);
+/// One of the steps of security groups, of other groups than the set's: its rules and origins.
+pub(super) fn security_groups(
+    set: &PolicySet,
+    kind: StageKind,
+    groups: Vec<SecurityGroup>,
+) -> (RuleSet, Vec<Origin>) {
+    let policies = Policies {
+        security_groups: groups,
+        ..Policies::default()
+    };
     let mut compiler = Compiler {
         inventory: &set.inventory,
-        ports,
-        selections: &selections,
+        ports: &set.ports,
+        selections: &Selections::new(&set.inventory),
         compatibility: &set.compatibility,
-        policies: &set.policies,
+        policies: &policies,
         names: &set.names,
         origins: Vec::new(),
     };
     let mut stage = StageDraft::new(kind);
     security_group::compile(&mut compiler, &mut stage);
-    stage.rules
+    (stage.rules, compiler.origins)
 }
 
 /// What the systems share while they compile.

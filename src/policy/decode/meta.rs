@@ -1,15 +1,13 @@
 //! What every object has (`apiVersion`, `kind`, `metadata`), and lists of objects.
 
-use std::sync::Arc;
-
+use super::super::Policies;
 use super::super::document::{Field, Node, Position};
 use super::super::finding::id;
 use super::super::inventory::Labels;
-use super::super::{MultiNetworkPolicy, Policies};
 use super::kind::{Kind, NETWORKING_KINDS, is_misspelt_kind, may_own_same_kind};
 use super::{
     Objects, Path, Reader, Severity, admin_output, cluster_network, core, egress_firewall, known,
-    kube_ovn, multi_network, network_policy, openshift, security_group, service, tiers, words,
+    kube_ovn, multi_network, openshift, security_group, service, tiers, words,
 };
 
 /// Namespace of a namespaced object that does not name one.
@@ -116,21 +114,7 @@ fn decode_kind(
             keep(reader, mark, &mut objects.services, service);
         }
         Kind::NetworkPolicy => {
-            let meant = multi_network::network_policy_for(reader, fields, &metadata);
-            let (policy, types) = network_policy::decode_with_types(reader, fields, metadata);
-            if let Some(networks) = meant.secondary {
-                let policy = MultiNetworkPolicy {
-                    policy: policy.clone(),
-                    types,
-                    networks: Some(networks),
-                };
-                let policies = &mut objects.policies.multi_network_policies;
-                keep(reader, mark, policies, policy);
-            }
-            if meant.primary {
-                let policies = &mut objects.policies.network_policies;
-                keep(reader, mark, policies, Arc::new(policy));
-            }
+            multi_network::network_policy(reader, mark, fields, metadata, &mut objects.policies);
         }
         Kind::MultiNetworkPolicy => {
             let policy = multi_network::policy(reader, fields, metadata);
@@ -200,7 +184,7 @@ fn decode_egress(
     }
 }
 
-fn keep<T>(reader: &Reader, mark: usize, list: &mut Vec<T>, object: T) {
+pub(super) fn keep<T>(reader: &Reader, mark: usize, list: &mut Vec<T>, object: T) {
     if !reader.failed_since(mark) {
         list.push(object);
     }

@@ -2,9 +2,11 @@
 //! interfaces (Network Plumbing Working Group, multi-network specification).
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde_json::Value as Json;
 
+use super::super::Policies;
 use super::super::compatibility::MultiNetworkDialect;
 use super::super::document::{Field, Node, Position};
 use super::super::finding::id;
@@ -12,7 +14,7 @@ use super::super::inventory::{Attachment, Labels, Network};
 use super::super::multi_network::{
     MultiNetworkPolicy, NETWORK_POLICY_FOR, NETWORK_STATUS, NETWORKS, POLICY_FOR,
 };
-use super::meta::Metadata;
+use super::meta::{Metadata, keep};
 use super::{Path, Reader, network_policy, words};
 
 /// Decodes a policy. When it has errors the result is incomplete.
@@ -81,18 +83,42 @@ fn policy_for(reader: &mut Reader, fields: &[Field], metadata: &Metadata) -> Opt
     Some(networks)
 }
 
+/// A NetworkPolicy, for the cluster's own network, secondary ones, or both.
+pub(super) fn network_policy(
+    reader: &mut Reader,
+    mark: usize,
+    fields: &[Field],
+    metadata: Metadata,
+    policies: &mut Policies,
+) {
+    let meant = network_policy_for(reader, fields, &metadata);
+    let (policy, types) = network_policy::decode_with_types(reader, fields, metadata);
+    if let Some(networks) = meant.secondary {
+        let policy = MultiNetworkPolicy {
+            policy: policy.clone(),
+            types,
+            networks: Some(networks),
+        };
+        keep(reader, mark, &mut policies.multi_network_policies, policy);
+    }
+    if meant.primary {
+        let policies = &mut policies.network_policies;
+        keep(reader, mark, policies, Arc::new(policy));
+    }
+}
+
 /// Which of a pod's networks a NetworkPolicy is about.
-pub(super) struct PolicyNetworks {
+struct PolicyNetworks {
     /// The cluster's own.
-    pub(super) primary: bool,
+    primary: bool,
     /// `namespace/name` of others.
-    pub(super) secondary: Option<Vec<String>>,
+    secondary: Option<Vec<String>>,
 }
 
 /// Kube-OVN's annotation of a NetworkPolicy: a list of `ovn`, the pod's own network, and
 /// `namespace/name` of others. What is neither is passed over; of a list without anything else the
 /// policy is about nobody. Without the annotation it is about the cluster's own network alone.
-pub(super) fn network_policy_for(
+fn network_policy_for(
     reader: &mut Reader,
     fields: &[Field],
     metadata: &Metadata,

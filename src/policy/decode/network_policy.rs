@@ -13,8 +13,8 @@ use super::meta::Metadata;
 use super::{Path, Reader, Severity, ip_block, selector, words};
 use crate::wire::protocol;
 
-/// Decodes a policy, and `policyTypes` as `[ingress, egress]`, `None` where absent or empty. When it
-/// has errors the result is incomplete.
+/// Decodes a policy, and `policyTypes` as `[ingress, egress]`, `None` where absent or empty. When
+/// it has errors the result is incomplete.
 pub(super) fn decode_with_types(
     reader: &mut Reader,
     fields: &[Field],

@@ -3,6 +3,7 @@
 //! Every id is explained in `docs/lint.md`.
 
 mod egress;
+mod group_shadows;
 mod kube_ovn;
 mod multi_network;
 mod network_policy;

@@ -15,8 +15,8 @@ use crate::policy::tiers::{
 use crate::policy::{Direction, Finding, LabelSelector, NameUser, Names, Severity};
 use crate::wire::protocol;
 
-/// Rules of other policies that are compared, so that a large set of policies is not read as often as
-/// it has rules. Shadows behind that are not told.
+/// Rules of other policies that are compared, so that a large set of policies is not read as often
+/// as it has rules. Shadows behind that are not told.
 const COMPARISONS_MAX: usize = 2_000_000;
 
 /// Warnings about policies that load; `policies` are in the order in which they are asked.

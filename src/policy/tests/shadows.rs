@@ -169,7 +169,8 @@ fn who_is_not_on_a_policys_networks_is_told() {
     let policy = |selector: &str, rule: &str| {
         format!(
             "{{apiVersion: k8s.cni.cncf.io/v1beta1, kind: MultiNetworkPolicy, metadata: {{namespace: \
-             a, name: p, annotations: {{k8s.v1.cni.cncf.io/policy-for: net1}}}}, spec: \
+             a, name: p, annotations: {{k8s.v1.cni.cncf.io/policy-for: net1}}}}, \
+             spec: \
              {{podSelector: {{matchLabels: {{app: {selector}}}}}, policyTypes: [Ingress], ingress: \
              [{rule}]}}}}"
         )
