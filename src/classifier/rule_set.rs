@@ -1,5 +1,8 @@
 //! The intermediate representation every policy system compiles to.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
 use crate::wire::{Address, Family, FlowKey};
 
 /// Stable identity of a rule, derived from its content (object kind, namespace, name and the rule's
@@ -93,44 +96,77 @@ pub enum AddressMatch {
 
 /// A set of addresses of both families, as sorted disjoint inclusive ranges that do not touch.
 ///
-/// Being canonical, two sets of the same addresses are equal.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+/// Being canonical, two sets of the same addresses are equal. A copy shares them: one set may be
+/// the other end of thousands of rules.
+#[derive(Debug, Clone)]
 pub struct AddressSet {
+    ranges: Arc<Ranges>,
+    /// Of the ranges: sets are interned far oftener than made.
+    hash: u64,
+}
+
+/// Ranges by family.
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
+struct Ranges {
     v4: Vec<(Address, Address)>,
     v6: Vec<(Address, Address)>,
+}
+
+impl Default for AddressSet {
+    fn default() -> Self {
+        AddressSet::from_ranges([])
+    }
+}
+
+impl PartialEq for AddressSet {
+    fn eq(&self, other: &Self) -> bool {
+        // Compares pointers first.
+        self.hash == other.hash && self.ranges == other.ranges
+    }
+}
+
+impl Eq for AddressSet {}
+
+impl Hash for AddressSet {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
 }
 
 impl AddressSet {
     /// Builds the canonical set of the given inclusive ranges, in any order, overlapping or not.
     pub fn from_ranges(ranges: impl IntoIterator<Item = (Family, Address, Address)>) -> Self {
-        let mut set = AddressSet::default();
+        let mut by_family = Ranges::default();
         for (family, first, last) in ranges {
             debug_assert!(first <= last && last <= family.last_address());
             match family {
-                Family::V4 => set.v4.push((first, last)),
-                Family::V6 => set.v6.push((first, last)),
+                Family::V4 => by_family.v4.push((first, last)),
+                Family::V6 => by_family.v6.push((first, last)),
             }
         }
-        canonicalise(&mut set.v4);
-        canonicalise(&mut set.v6);
-        set
+        canonicalise(&mut by_family.v4);
+        canonicalise(&mut by_family.v6);
+        let mut hasher = DefaultHasher::new();
+        by_family.hash(&mut hasher);
+        AddressSet {
+            ranges: Arc::new(by_family),
+            hash: hasher.finish(),
+        }
     }
 
     /// The ranges of one family, sorted, disjoint, not touching.
     pub fn ranges(&self, family: Family) -> &[(Address, Address)] {
         match family {
-            Family::V4 => &self.v4,
-            Family::V6 => &self.v6,
+            Family::V4 => &self.ranges.v4,
+            Family::V6 => &self.ranges.v6,
         }
     }
 
     /// All ranges of both families, as [`AddressSet::from_ranges`] takes them.
     pub fn iter(&self) -> impl Iterator<Item = (Family, Address, Address)> + '_ {
         let tagged = |family| move |&(first, last): &(Address, Address)| (family, first, last);
-        self.v4
-            .iter()
-            .map(tagged(Family::V4))
-            .chain(self.v6.iter().map(tagged(Family::V6)))
+        let v4 = self.ranges.v4.iter().map(tagged(Family::V4));
+        v4.chain(self.ranges.v6.iter().map(tagged(Family::V6)))
     }
 
     /// Is the address in the set?
@@ -142,7 +178,7 @@ impl AddressSet {
 
     /// Has the set no address at all?
     pub fn is_empty(&self) -> bool {
-        self.v4.is_empty() && self.v6.is_empty()
+        self.ranges.v4.is_empty() && self.ranges.v6.is_empty()
     }
 }
 
@@ -161,6 +197,7 @@ fn canonicalise(ranges: &mut Vec<(Address, Address)>) {
         }
     }
     ranges.truncate(kept);
+    ranges.shrink_to_fit();
 }
 
 /// One rule: conditions that must all hold, and the verdict when they do.

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::inventory::{Inventory, PodIndex};
 use super::tiers::PodScope;
 use super::{LabelSelector, NetworkPolicy, PRIMARY_NETWORK};
+use crate::classifier::AddressSet;
 use crate::wire::{Address, Family};
 
 /// Addresses of pods, sorted.
@@ -34,6 +35,7 @@ pub struct Selections<'i> {
     /// Pods that have a port of this name, by protocol.
     by_port_name: OnceCell<HashMap<String, HashMap<u8, Vec<PodIndex>>>>,
     peers: RefCell<HashMap<PeerQuestion, Addresses>>,
+    peer_sets: RefCell<HashMap<PeerQuestion, AddressSet>>,
     named: RefCell<HashMap<PortQuestion, NamedAddresses>>,
 }
 
@@ -45,6 +47,7 @@ impl<'i> Selections<'i> {
             labels: RefCell::default(),
             by_port_name: OnceCell::new(),
             peers: RefCell::default(),
+            peer_sets: RefCell::default(),
             named: RefCell::default(),
         }
     }
@@ -127,11 +130,9 @@ impl<'i> Selections<'i> {
         pods: Option<&LabelSelector>,
         networks: &[u16],
     ) -> Addresses {
-        // A selector's text never starts with a slash.
-        let scope = namespaces.map_or_else(|| format!("/{own}"), ToString::to_string);
+        let key = question(own, namespaces, pods, networks);
         let everyone = LabelSelector::default();
         let pods = pods.unwrap_or(&everyone);
-        let key = (scope, pods.to_string(), networks.to_vec());
         if let Some(known) = self.peers.borrow().get(&key) {
             return known.clone();
         }
@@ -147,6 +148,25 @@ impl<'i> Selections<'i> {
         let addresses = self.addresses_on(&selected, networks);
         self.peers.borrow_mut().insert(key, addresses.clone());
         addresses
+    }
+
+    /// As [`Selections::peer_on`], as a set that all who ask share.
+    pub fn peer_set(
+        &self,
+        own: &str,
+        namespaces: Option<&LabelSelector>,
+        pods: Option<&LabelSelector>,
+        networks: &[u16],
+    ) -> AddressSet {
+        let key = question(own, namespaces, pods, networks);
+        if let Some(known) = self.peer_sets.borrow().get(&key) {
+            return known.clone();
+        }
+        let addresses = self.peer_on(own, namespaces, pods, networks);
+        let single = |&(family, address): &(Family, Address)| (family, address, address);
+        let set = AddressSet::from_ranges(addresses.iter().map(single));
+        self.peer_sets.borrow_mut().insert(key, set.clone());
+        set
     }
 
     /// All addresses of pods, sorted.
@@ -218,6 +238,18 @@ impl<'i> Selections<'i> {
         self.named.borrow_mut().insert(question, named.clone());
         named
     }
+}
+
+fn question(
+    own: &str,
+    namespaces: Option<&LabelSelector>,
+    pods: Option<&LabelSelector>,
+    networks: &[u16],
+) -> PeerQuestion {
+    // A selector's text never starts with a slash.
+    let scope = namespaces.map_or_else(|| format!("/{own}"), ToString::to_string);
+    let pods = pods.map_or_else(|| LabelSelector::default().to_string(), ToString::to_string);
+    (scope, pods, networks.to_vec())
 }
 
 /// As `map.entry(key.to_owned()).or_default()`, without the copy where the key is there already.

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::network_policy::peers_text;
 use super::{Compiler, Draft, Networks, Ranges, StageDraft, block, intern, name_of, push, singles};
-use crate::classifier::{AddressMatch, ProtocolMatch, RuleId, RuleVerdict};
+use crate::classifier::{AddressMatch, AddressSet, ProtocolMatch, RuleId, RuleVerdict};
 use crate::policy::LabelSelector;
 use crate::policy::compatibility::{Icmp, MultiNetworkDialect};
 use crate::policy::inventory::PodIndex;
@@ -207,8 +207,11 @@ impl<'c> Compiler<'c> {
                 format!("spec.{direction}[{index}]"),
             );
             let peers = match iptables {
-                true => self.iptables_peers(rule, &active.networks),
-                false => self.peer_ranges(policy, rule, &active.networks),
+                true => {
+                    let ranges = self.iptables_peers(rule, &active.networks);
+                    ranges.map(AddressSet::from_ranges)
+                }
+                false => self.peer_set(policy, rule, &active.networks),
             };
             let read = match iptables {
                 true => iptables_rule(rule),
@@ -227,11 +230,11 @@ impl<'c> Compiler<'c> {
                     clauses.extend(self.drops(stage, rule, &pods, number));
                 }
                 let peer = match &peers {
-                    Some(ranges) => intern(stage, ranges.clone()),
+                    Some(set) => AddressMatch::Set(stage.rules.intern(set.clone())),
                     None => AddressMatch::Any,
                 };
                 if let Some(read) = &read {
-                    let peers = peers.as_deref();
+                    let peers = peers.as_ref();
                     clauses.extend(self.clauses(stage, read, &pods, peer, peers, networks));
                 }
                 for (port, clause) in clauses {

@@ -224,14 +224,13 @@ impl Compiler<'_> {
                 _ => rule,
             };
             let networks = Networks::PRIMARY;
-            let peers = self.peer_ranges(policy, rule, networks.peers);
+            let peers = self.peer_set(policy, rule, networks.peers);
             let peer = match &peers {
-                Some(ranges) => intern(stage, ranges.clone()),
+                Some(set) => AddressMatch::Set(stage.rules.intern(set.clone())),
                 None => AddressMatch::Any,
             };
             let peers_text = peers_text(rule);
-            for (port, clause) in self.clauses(stage, rule, pods, peer, peers.as_deref(), networks)
-            {
+            for (port, clause) in self.clauses(stage, rule, pods, peer, peers.as_ref(), networks) {
                 let content = format!("{peers_text} {port}");
                 let number = written.entry(content.clone()).or_default();
                 *number += 1;
@@ -257,7 +256,7 @@ impl Compiler<'_> {
         rule: &PolicyRule,
         pods: &[PodIndex],
         peer: AddressMatch,
-        peers: Option<&[(Family, Address, Address)]>,
+        peers: Option<&AddressSet>,
         networks: Networks,
     ) -> Vec<(String, Draft)> {
         let subject = self.pods_on(stage, pods, networks.own);
@@ -335,7 +334,7 @@ impl Compiler<'_> {
         &self,
         protocol: u8,
         name: &str,
-        within: Option<&[(Family, Address, Address)]>,
+        within: Option<&AddressSet>,
         networks: &[u16],
     ) -> BTreeMap<u16, Addresses> {
         let named = self.selections.named_addresses(protocol, name, networks);
@@ -348,8 +347,6 @@ impl Compiler<'_> {
         match within {
             None => note(&named),
             Some(within) => {
-                // The canonical set names no address twice.
-                let within = AddressSet::from_ranges(within.iter().copied());
                 for (family, first, last) in within.iter() {
                     let begin = named.partition_point(|one| (one.0, one.1) < (family, first));
                     let end = named.partition_point(|one| (one.0, one.1) <= (family, last));
@@ -361,6 +358,29 @@ impl Compiler<'_> {
         numbers
             .map(|(number, addresses)| (number, addresses.into()))
             .collect()
+    }
+
+    /// As [`Compiler::peer_ranges`], as a set: that of a selector alone is shared by all rules that
+    /// have it.
+    pub(super) fn peer_set(
+        &self,
+        policy: &NetworkPolicy,
+        rule: &PolicyRule,
+        networks: &[u16],
+    ) -> Option<AddressSet> {
+        if let [
+            Peer {
+                kind: PeerKind::Pods { namespaces, pods },
+                ..
+            },
+        ] = &rule.peers[..]
+        {
+            let (namespaces, pods) = (namespaces.as_ref(), pods.as_ref());
+            let own = &policy.namespace;
+            return Some(self.selections.peer_set(own, namespaces, pods, networks));
+        }
+        let ranges = self.peer_ranges(policy, rule, networks)?;
+        Some(AddressSet::from_ranges(ranges))
     }
 
     /// All addresses a rule's peers mean; `None` for a rule without peers, which means anyone.

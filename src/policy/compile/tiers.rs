@@ -12,7 +12,7 @@
 use std::collections::HashMap;
 
 use super::{Compiler, Draft, Ranges, StageDraft, block, intern, name_of, push, rule_id, singles};
-use crate::classifier::{AddressMatch, PortRange, ProtocolMatch, RuleVerdict};
+use crate::classifier::{AddressMatch, AddressSet, PortRange, ProtocolMatch, RuleVerdict};
 use crate::policy::compatibility::AdminScope;
 use crate::policy::inventory::PodIndex;
 use crate::policy::stage::StageKind;
@@ -171,11 +171,12 @@ impl Compiler<'_> {
         network: u16,
     ) -> Vec<Named> {
         let networks = &[network];
+        let within = AddressSet::from_ranges(peers.iter().copied());
         let mut named = Vec::new();
         for number in [protocol::TCP, protocol::UDP, protocol::SCTP] {
             let numbers = match stage.direction() {
                 Direction::Ingress => self.numbers_of(number, name, pods, networks),
-                Direction::Egress => self.numbers_within(number, name, Some(peers), networks),
+                Direction::Egress => self.numbers_within(number, name, Some(&within), networks),
             };
             for (port, addresses) in numbers {
                 let receivers = Some(intern(stage, singles(&addresses)));
