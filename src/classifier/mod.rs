@@ -9,6 +9,7 @@
 //! alone. Everything compiled is immutable and refers to rules by `u32` index, so that it can be
 //! shared between workers and replaced by one pointer swap.
 
+pub mod bits;
 pub mod linear;
 pub mod rule_set;
 pub mod synthetic;
