@@ -6,9 +6,8 @@
 //! nowhere and is in some tree's leaf for that key, the smallest rank of all trees decides.
 
 use super::choose::{HandOn, Question, choose};
-use super::codes::Codes;
-use super::engine::{gather, scatter};
-use super::frozen::{Frozen, GROUPS_MAX, Node, Root};
+use super::frozen::{GROUPS_MAX, Node, Parts, Root};
+use super::gather::{gather, scatter};
 use super::group::{Group, LANES};
 use super::key::{Pattern, WideRule};
 use super::leaves::{Leaves, groups_of};
@@ -85,11 +84,7 @@ impl<'a, const W: usize> Builder<'a, W> {
             left.sort_unstable();
             left.dedup();
             drafts.push(Draft {
-                root: Root {
-                    node,
-                    rank_min,
-                    steps: 0,
-                },
+                root: Root { node, rank_min },
                 buckets,
             });
         }
@@ -281,22 +276,19 @@ impl<'a, const W: usize> Builder<'a, W> {
 /// Builds all trees of the rules; also says how much was looked at.
 pub(super) fn build<G: Group<W>, const W: usize>(
     rules: &[WideRule<W>],
-    codes: &Codes,
     parameters: &Parameters,
     entries_max: usize,
-) -> (Result<Frozen<G, W>, TooLarge>, u64) {
+) -> (Result<Parts<G>, TooLarge>, u64) {
     let mut builder = Builder::new(rules, parameters, entries_max);
-    let frozen = builder.trees(false).and_then(|drafts| {
+    let parts = builder.trees(false).and_then(|drafts| {
         let groups = builder.groups(0)?;
-        Ok(Frozen {
-            codes: codes.clone(),
+        Ok(Parts {
             nodes: std::mem::take(&mut builder.nodes),
             groups,
             roots: drafts.iter().map(|draft| draft.root).collect(),
-            fetch_groups: true,
         })
     });
-    (frozen, builder.work)
+    (parts, builder.work)
 }
 
 /// The answers keys that meet the pattern can give.

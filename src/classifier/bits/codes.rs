@@ -40,6 +40,8 @@ pub(super) enum PortCode {
 #[derive(Debug, Clone)]
 pub(super) struct Codes {
     ports: [PortCode; 2],
+    /// Bits of `destination << 16 | source` that are their own codes.
+    plain_ports: u64,
     /// By zone; `None` when no rule names a zone.
     zones: Option<Box<[u8; 1 << 16]>>,
 }
@@ -113,7 +115,15 @@ impl Codes {
             }
             zones
         });
-        Codes { ports, zones }
+        let plain = |port: usize| match ports[port] {
+            PortCode::Itself => 0xffff << (16 * port),
+            _ => 0,
+        };
+        Codes {
+            plain_ports: plain(0) | plain(1),
+            ports,
+            zones,
+        }
     }
 
     /// Ports and tag of a key, as the port word has them.
@@ -123,6 +133,18 @@ impl Codes {
         let destination = u64::from(self.ports[1].code(key.destination_port));
         let zone = u64::from(self.zone(key.zone));
         zone << 40 | u64::from(key.protocol) << 32 | destination << 16 | source
+    }
+
+    /// Is any code read from a table?
+    pub(super) fn has_tables(&self) -> bool {
+        self.tables() > 0 || self.zones.is_some()
+    }
+
+    /// As [`Codes::word`], of codes without tables.
+    #[inline(always)]
+    pub(super) fn plain(&self, key: &FlowKey) -> u64 {
+        let ports = u64::from(key.destination_port) << 16 | u64::from(key.source_port);
+        u64::from(key.protocol) << 32 | (ports & self.plain_ports)
     }
 
     #[inline(always)]

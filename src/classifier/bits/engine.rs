@@ -1,20 +1,191 @@
 //! The processor's own means: bits gathered by one instruction, eight rules tested at once, memory
-//! asked for ahead. Each engine gives the answers of [`Portable`].
+//! asked for ahead, numbers that were checked once not checked again. Each engine gives the answers
+//! of [`Portable`].
 #![allow(unsafe_code)]
 
-use super::frozen::Frozen;
+use super::frozen::{Frozen, Leaf, Node, Parts, Root};
+use super::gather::gather;
 use super::group::{Group, GroupV4, GroupV6};
 use super::key::{WORDS_V4, WORDS_V6};
-use super::lookup::{self, Batch};
+use super::lookup;
+use crate::classifier::RuleIndex;
+use crate::wire::FlowKey;
+
+/// Lookups of a batch at the most.
+pub(super) const LOOKUPS: usize = 64;
 
 /// What a lookup is made of.
-pub(super) trait Engine<G, const W: usize>: Copy {
+///
+/// # Safety
+/// What `gather` gives is below two to the number of bits of the mask.
+pub(super) unsafe trait Engine<G, const W: usize>: Copy {
     /// The bits of `word` that `mask` names, close together.
     fn gather(self, word: u64, mask: u64) -> u32;
     /// As [`Group::test`].
     fn test(self, group: &G, words: &[u64; W]) -> u32;
-    /// Lets the processor fetch the value while other work goes on.
-    fn fetch<T>(self, value: &T);
+    /// Bit by bit: is the rank above the limit?
+    fn above(self, ranks: &[u32; LOOKUPS], limit: u32) -> u64;
+    /// Lets the processor fetch a value while other work goes on. Any address will do.
+    fn fetch<T>(self, value: *const T);
+}
+
+/// Parts whose numbers all lead somewhere; nothing changes them.
+#[derive(Debug, Clone)]
+pub(super) struct Forest<G, const W: usize>(Parts<G>);
+
+impl<G, const W: usize> Forest<G, W> {
+    /// Checks every number.
+    ///
+    /// # Panics
+    /// When one leads nowhere: a defect of the builder.
+    pub(super) fn new(parts: Parts<G>) -> Self {
+        for (number, node) in parts.nodes.iter().enumerate() {
+            if node.is_leaf() {
+                let (first, count) = (node.detail.first(), node.detail.count());
+                assert!(node.base as usize == number && first + count <= parts.groups.len());
+                assert!(count > 0);
+            } else {
+                let children = 1usize << node.mask.count_ones();
+                assert!(node.base as usize + children <= parts.nodes.len());
+            }
+        }
+        for root in &parts.roots {
+            assert!((root.node as usize) < parts.nodes.len());
+        }
+        Forest(parts)
+    }
+
+    pub(super) fn parts(&self) -> &Parts<G> {
+        &self.0
+    }
+}
+
+/// Lookups that ask a tree of a forest, side by side.
+pub(super) struct Batch<'a, G, const W: usize> {
+    pub(super) words: [[u64; W]; LOOKUPS],
+    parts: &'a Parts<G>,
+    /// The root asked: a node of `parts`.
+    top: Node,
+    /// By place: number of a node of `parts`, to be asked next.
+    nodes: [u32; LOOKUPS],
+    /// At most [`LOOKUPS`].
+    count: usize,
+}
+
+impl<'a, G, const W: usize> Batch<'a, G, W> {
+    #[inline(always)]
+    pub(super) fn new(forest: &'a Forest<G, W>, root: &Root, count: usize) -> Self {
+        Batch {
+            words: [[0; W]; LOOKUPS],
+            parts: &forest.0,
+            top: forest.0.nodes[root.node as usize],
+            // The first node: there is one, as there is a root.
+            nodes: [0; LOOKUPS],
+            count: count.min(LOOKUPS),
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Turns to another tree, on behalf of so many lookups.
+    #[inline(always)]
+    pub(super) fn turn(&mut self, root: &Root, count: usize) {
+        self.top = self.parts.nodes[root.node as usize];
+        self.count = count.min(LOOKUPS);
+    }
+
+    /// Takes the first step of a lookup, whose words are there.
+    #[inline(always)]
+    pub(super) fn enter<E: Engine<G, W>>(&mut self, engine: E, place: usize, fetch: bool) {
+        let words = &self.words[place];
+        let child = self.top.base + engine.gather(words[self.top.word::<W>()], self.top.mask);
+        self.nodes[place] = child;
+        if fetch {
+            engine.fetch(self.parts.nodes.as_ptr().wrapping_add(child as usize));
+        }
+    }
+
+    /// Takes the next step of a lookup; the node it was at.
+    #[inline(always)]
+    fn step<E: Engine<G, W>>(&mut self, engine: E, place: usize) -> Node {
+        let number = self.nodes[place] as usize;
+        // SAFETY: the number is 0 or that of a child of a node of `parts`, and `Forest::new` found
+        // all children there are within `parts.nodes`; a leaf is its own child.
+        let node = *unsafe { self.parts.nodes.get_unchecked(number) };
+        let word = self.words[place][node.word::<W>()];
+        self.nodes[place] = node.base + engine.gather(word, node.mask);
+        node
+    }
+
+    /// Takes all lookups to their leaves, the first `steps` steps together, and tests these;
+    /// `found` gets the place and the smallest rank.
+    #[inline(always)]
+    pub(super) fn ask<E: Engine<G, W>>(
+        &mut self,
+        engine: E,
+        (steps, fetch_nodes, fetch_groups): (u32, bool, bool),
+        mut found: impl FnMut(usize, u32),
+    ) {
+        let parts = self.parts;
+        let count = self.count.min(LOOKUPS);
+        for _ in 0..steps {
+            for place in 0..count {
+                self.step(engine, place);
+                if fetch_nodes {
+                    let next = self.nodes[place] as usize;
+                    engine.fetch(parts.nodes.as_ptr().wrapping_add(next));
+                }
+            }
+        }
+        let leaves = self.leaves(engine, count);
+        if fetch_groups {
+            for leaf in &leaves[..count] {
+                engine.fetch(parts.groups.as_ptr().wrapping_add(leaf.first()));
+            }
+        }
+        for (place, leaf) in leaves.iter().enumerate().take(count) {
+            let words = &self.words[place];
+            let first = leaf.first();
+            // SAFETY: `leaf` is that of a leaf of `parts`, and `Forest::new` found its groups, of
+            // which there is one at least, within `parts.groups`.
+            let group = |number| unsafe { parts.groups.get_unchecked(number) };
+            let mut rank = engine.test(group(first), words);
+            // Nearly every leaf is one group.
+            for number in first + 1..first + leaf.count() {
+                rank = rank.min(engine.test(group(number), words));
+            }
+            found(place, rank);
+        }
+    }
+
+    /// The leaves of the first `count` lookups, none of which is left on its way.
+    #[inline(always)]
+    fn leaves<E: Engine<G, W>>(&mut self, engine: E, count: usize) -> [Leaf; LOOKUPS] {
+        let mut leaves = [Leaf::NOWHERE; LOOKUPS];
+        let mut deeper = [0u8; LOOKUPS];
+        let mut left = 0;
+        for place in 0..count.min(LOOKUPS) {
+            let node = self.step(engine, place);
+            leaves[place] = node.detail;
+            deeper[left & (LOOKUPS - 1)] = place as u8;
+            left += usize::from(!node.is_leaf());
+        }
+        while left > 0 {
+            let mut still = 0;
+            for index in 0..left.min(LOOKUPS) {
+                let place = deeper[index] as usize & (LOOKUPS - 1);
+                let node = self.step(engine, place);
+                leaves[place] = node.detail;
+                deeper[still & (LOOKUPS - 1)] = place as u8;
+                still += usize::from(!node.is_leaf());
+            }
+            left = still;
+        }
+        leaves
+    }
 }
 
 /// Which engine a machine has.
@@ -39,23 +210,40 @@ impl Level {
         *Level::available().last().expect("one always runs")
     }
 
-    /// Runs a batch of IPv4 lookups.
-    pub(super) fn batch_v4(self, frozen: &Frozen<GroupV4, WORDS_V4>, batch: &mut Batch<WORDS_V4>) {
+    /// As [`lookup::run`].
+    pub(super) fn run<G, const W: usize>(
+        self,
+        frozen: &Frozen<G, W>,
+        keys: &[FlowKey],
+        decisions: &mut [Option<RuleIndex>],
+    ) -> bool
+    where
+        G: Group<W>,
+        Avx2: Engine<G, W>,
+    {
         match self {
-            Level::Portable => lookup::run(Portable, frozen, batch),
+            Level::Portable => lookup::run(Portable, frozen, keys, decisions),
             // SAFETY: the value exists only where `Avx2::detect` found the features.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2(engine) => unsafe { x86::run_avx2(engine, frozen, batch) },
+            Level::Avx2(engine) => unsafe { x86::run(engine, frozen, keys, decisions) },
         }
     }
 
-    /// Runs a batch of IPv6 lookups.
-    pub(super) fn batch_v6(self, frozen: &Frozen<GroupV6, WORDS_V6>, batch: &mut Batch<WORDS_V6>) {
+    /// As [`lookup::one`].
+    pub(super) fn one<G, const W: usize>(
+        self,
+        frozen: &Frozen<G, W>,
+        key: &FlowKey,
+    ) -> Option<RuleIndex>
+    where
+        G: Group<W>,
+        Avx2: Engine<G, W>,
+    {
         match self {
-            Level::Portable => lookup::run(Portable, frozen, batch),
+            Level::Portable => lookup::one(Portable, frozen, key),
             // SAFETY: the value exists only where `Avx2::detect` found the features.
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2(engine) => unsafe { x86::run_avx2(engine, frozen, batch) },
+            Level::Avx2(engine) => unsafe { x86::one(engine, frozen, key) },
         }
     }
 }
@@ -64,7 +252,8 @@ impl Level {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Portable;
 
-impl<G: Group<W>, const W: usize> Engine<G, W> for Portable {
+// SAFETY: one bit is gathered for each bit of the mask.
+unsafe impl<G: Group<W>, const W: usize> Engine<G, W> for Portable {
     #[inline(always)]
     fn gather(self, word: u64, mask: u64) -> u32 {
         gather(word, mask)
@@ -76,32 +265,15 @@ impl<G: Group<W>, const W: usize> Engine<G, W> for Portable {
     }
 
     #[inline(always)]
-    fn fetch<T>(self, _value: &T) {}
-}
-
-/// The bits of `word` that `mask` names (16 at the most), close together.
-#[inline]
-pub(super) fn gather(word: u64, mut mask: u64) -> u32 {
-    let mut gathered = 0;
-    let mut place = 0;
-    while mask != 0 {
-        gathered |= ((word >> mask.trailing_zeros()) as u32 & 1) << place;
-        place += 1;
-        mask &= mask - 1;
+    fn above(self, ranks: &[u32; LOOKUPS], limit: u32) -> u64 {
+        let bits = ranks.iter().enumerate();
+        bits.fold(0, |bits, (place, &rank)| {
+            bits | u64::from(rank > limit) << place
+        })
     }
-    gathered
-}
 
-/// The reverse of [`gather`]: the low bits of `gathered` at the places `mask` names.
-pub(super) fn scatter(gathered: u32, mut mask: u64) -> u64 {
-    let mut word = 0;
-    let mut place = 0;
-    while mask != 0 {
-        word |= u64::from(gathered >> place & 1) << mask.trailing_zeros();
-        place += 1;
-        mask &= mask - 1;
-    }
-    word
+    #[inline(always)]
+    fn fetch<T>(self, _value: *const T) {}
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -130,20 +302,35 @@ mod x86 {
 
     /// A whole batch inside one function that has the features, so that all helpers are inlined.
     #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
-    pub(super) fn run_avx2<G, const W: usize>(
+    pub(super) fn run<G, const W: usize>(
         engine: Avx2,
         frozen: &Frozen<G, W>,
-        batch: &mut Batch<W>,
-    ) where
+        keys: &[FlowKey],
+        decisions: &mut [Option<RuleIndex>],
+    ) -> bool
+    where
         G: Group<W>,
         Avx2: Engine<G, W>,
     {
-        lookup::run(engine, frozen, batch);
+        lookup::run(engine, frozen, keys, decisions)
+    }
+
+    /// One lookup inside such a function.
+    #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
+    pub(super) fn one<G, const W: usize>(
+        engine: Avx2,
+        frozen: &Frozen<G, W>,
+        key: &FlowKey,
+    ) -> Option<RuleIndex>
+    where
+        G: Group<W>,
+        Avx2: Engine<G, W>,
+    {
+        lookup::one(engine, frozen, key)
     }
 
     #[inline(always)]
-    fn fetch_lines<T>(value: &T) {
-        let first: *const T = value;
+    fn fetch_lines<T>(first: *const T) {
         for offset in (0..size_of::<T>()).step_by(64) {
             let line = first.cast::<i8>().wrapping_add(offset);
             // SAFETY: a hint: it gives no value, changes none and never faults.
@@ -157,6 +344,22 @@ mod x86 {
         const { assert!(size_of::<T>() == 4) };
         // SAFETY: reads the 32 bytes of the array, at any alignment; called in functions with AVX2.
         unsafe { _mm256_loadu_si256(lanes.as_ptr().cast()) }
+    }
+
+    /// Bit by bit: is the rank above the limit? Comes from an `Avx2` alone.
+    #[inline(always)]
+    fn ranks_above(ranks: &[u32; LOOKUPS], limit: u32) -> u64 {
+        let mut at_most = 0;
+        for (place, ranks) in ranks.as_chunks::<LANES>().0.iter().enumerate() {
+            // SAFETY: AVX2 is there, as an `Avx2` was needed to come here.
+            let bits = unsafe {
+                let ranks = load(ranks);
+                let least = _mm256_min_epu32(ranks, _mm256_set1_epi32(limit as i32));
+                _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(least, ranks)))
+            };
+            at_most |= u64::from(bits as u8) << (LANES * place);
+        }
+        !at_most
     }
 
     /// Lanes are not zero where ports or tag do not match.
@@ -188,7 +391,8 @@ mod x86 {
         if equal == 0 { NO_RANK } else { rank }
     }
 
-    impl Engine<GroupV4, WORDS_V4> for Avx2 {
+    // SAFETY: the instruction gathers one bit for each bit of the mask.
+    unsafe impl Engine<GroupV4, WORDS_V4> for Avx2 {
         #[inline(always)]
         fn gather(self, word: u64, mask: u64) -> u32 {
             // SAFETY: `self` proves BMI2.
@@ -216,12 +420,18 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn fetch<T>(self, value: &T) {
+        fn above(self, ranks: &[u32; LOOKUPS], limit: u32) -> u64 {
+            ranks_above(ranks, limit)
+        }
+
+        #[inline(always)]
+        fn fetch<T>(self, value: *const T) {
             fetch_lines(value);
         }
     }
 
-    impl Engine<GroupV6, WORDS_V6> for Avx2 {
+    // SAFETY: the instruction gathers one bit for each bit of the mask.
+    unsafe impl Engine<GroupV6, WORDS_V6> for Avx2 {
         #[inline(always)]
         fn gather(self, word: u64, mask: u64) -> u32 {
             // SAFETY: `self` proves BMI2.
@@ -260,7 +470,12 @@ mod x86 {
         }
 
         #[inline(always)]
-        fn fetch<T>(self, value: &T) {
+        fn above(self, ranks: &[u32; LOOKUPS], limit: u32) -> u64 {
+            ranks_above(ranks, limit)
+        }
+
+        #[inline(always)]
+        fn fetch<T>(self, value: *const T) {
             fetch_lines(value);
         }
     }

@@ -1,7 +1,8 @@
 //! What is asked: nodes, groups and the roots of the trees, in flat arrays.
 
 use super::codes::Codes;
-use super::engine::gather;
+use super::engine::Forest;
+use super::gather::gather;
 use super::group::{Group, NO_RANK};
 
 /// A question and where its answers are, or a leaf. Both have one shape, so that a batch takes all
@@ -14,23 +15,44 @@ pub(super) struct Node {
     pub(super) mask: u64,
     /// Number of the node for the answer 0; the others follow.
     pub(super) base: u32,
-    /// The word asked, or of a leaf `first group << 7 | groups`.
-    detail: u32,
+    /// Of a leaf, its groups; otherwise the word asked.
+    pub(super) detail: Leaf,
 }
 
-/// Bits of a leaf's `detail` that hold the number of groups.
+/// The groups of a leaf: `first << 7 | count`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Leaf(u32);
+
+/// Bits of a leaf that hold the number of groups.
 const COUNT_BITS: u32 = 7;
 /// Groups of a leaf at the most.
 pub(super) const LEAF_GROUPS_MAX: usize = (1 << COUNT_BITS) - 1;
 /// Groups there can be.
 pub(super) const GROUPS_MAX: usize = 1 << (32 - COUNT_BITS);
 
+impl Leaf {
+    /// No group.
+    pub(super) const NOWHERE: Leaf = Leaf(0);
+
+    /// Number of the first group.
+    #[inline(always)]
+    pub(super) fn first(self) -> usize {
+        (self.0 >> COUNT_BITS) as usize
+    }
+
+    /// How many groups follow each other.
+    #[inline(always)]
+    pub(super) fn count(self) -> usize {
+        self.0 as usize & LEAF_GROUPS_MAX
+    }
+}
+
 impl Node {
     pub(super) fn question(word: usize, mask: u64, base: u32) -> Self {
         Node {
             mask,
             base,
-            detail: word as u32,
+            detail: Leaf(word as u32),
         }
     }
 
@@ -39,10 +61,11 @@ impl Node {
         Node {
             mask: 0,
             base: own,
-            detail: (first_group as u32) << COUNT_BITS | groups as u32,
+            detail: Leaf((first_group as u32) << COUNT_BITS | groups as u32),
         }
     }
 
+    #[inline(always)]
     pub(super) fn is_leaf(self) -> bool {
         self.mask == 0
     }
@@ -50,14 +73,14 @@ impl Node {
     /// The word asked; of a leaf, any.
     #[inline(always)]
     pub(super) fn word<const W: usize>(self) -> usize {
-        self.detail as usize & (W - 1)
+        self.detail.0 as usize & (W - 1)
     }
 
     /// The groups of a leaf.
     #[inline(always)]
     pub(super) fn groups(self) -> std::ops::Range<usize> {
-        let first = (self.detail >> COUNT_BITS) as usize;
-        first..first + (self.detail as usize & LEAF_GROUPS_MAX)
+        let first = self.detail.first();
+        first..first + self.detail.count()
     }
 }
 
@@ -68,19 +91,27 @@ pub(super) struct Root {
     pub(super) node: u32,
     /// Smallest rank in the tree: a lookup that has a smaller one need not ask it.
     pub(super) rank_min: u32,
-    /// Steps below the root that a batch takes with all its lookups, whether they need them or not.
-    pub(super) steps: u32,
+}
+
+/// Nodes and groups that refer to each other by number.
+#[derive(Debug, Clone)]
+pub(super) struct Parts<G> {
+    pub(super) nodes: Vec<Node>,
+    pub(super) groups: Vec<G>,
+    /// By `rank_min`.
+    pub(super) roots: Vec<Root>,
 }
 
 /// The trees of one family.
 #[derive(Debug, Clone)]
 pub(super) struct Frozen<G, const W: usize> {
     pub(super) codes: Codes,
-    pub(super) nodes: Vec<Node>,
-    pub(super) groups: Vec<G>,
-    /// By `rank_min`.
-    pub(super) roots: Vec<Root>,
-    /// Fetching groups before they are needed pays: they do not stay in the first cache.
+    pub(super) forest: Forest<G, W>,
+    /// By root: steps below it that a batch takes with all its lookups, needed or not.
+    pub(super) steps: Vec<u32>,
+    /// Fetching nodes before they are needed pays: they do not stay in the first cache.
+    pub(super) fetch_nodes: bool,
+    /// The same of groups.
     pub(super) fetch_groups: bool,
 }
 
@@ -97,13 +128,25 @@ pub(super) struct Path {
 }
 
 impl<G: Group<W>, const W: usize> Frozen<G, W> {
+    /// Trees as built.
+    pub(super) fn new(codes: Codes, parts: Parts<G>) -> Self {
+        Frozen {
+            codes,
+            steps: vec![0; parts.roots.len()],
+            forest: Forest::new(parts),
+            fetch_nodes: true,
+            fetch_groups: true,
+        }
+    }
+
     /// One lookup, step by step: the plain twin of the batches.
     pub(super) fn follow(&self, words: &[u64; W]) -> Path {
         let mut path = Path {
             rank: NO_RANK,
             ..Path::default()
         };
-        for root in &self.roots {
+        let parts = self.forest.parts();
+        for root in &parts.roots {
             if path.rank <= root.rank_min {
                 break;
             }
@@ -113,7 +156,7 @@ impl<G: Group<W>, const W: usize> Frozen<G, W> {
             let groups = leaf.groups();
             path.groups += groups.len() as u32;
             path.long_leaves += u32::from(groups.len() > 1);
-            for group in &self.groups[groups] {
+            for group in &parts.groups[groups] {
                 path.rank = path.rank.min(group.test(words));
             }
         }
@@ -122,18 +165,24 @@ impl<G: Group<W>, const W: usize> Frozen<G, W> {
 
     /// The leaf of a tree, and how many nodes were asked on the way.
     pub(super) fn descend(&self, root: &Root, words: &[u64; W]) -> (Node, u32) {
-        let mut node = self.nodes[root.node as usize];
+        let nodes = self.forest.parts().nodes.as_slice();
+        let mut node = nodes[root.node as usize];
         let mut steps = 0;
         while !node.is_leaf() {
             let child = node.base + gather(words[node.word::<W>()], node.mask);
-            node = self.nodes[child as usize];
+            node = nodes[child as usize];
             steps += 1;
         }
         (node, steps)
     }
+}
 
-    /// Memory of the nodes and groups.
-    pub(super) fn tree_bytes(&self) -> u64 {
-        (size_of_val(self.nodes.as_slice()) + size_of_val(self.groups.as_slice())) as u64
+impl<G> Parts<G> {
+    /// Memory of the nodes and of the groups.
+    pub(super) fn bytes(&self) -> [usize; 2] {
+        [
+            size_of_val(self.nodes.as_slice()),
+            size_of_val(self.groups.as_slice()),
+        ]
     }
 }

@@ -1,6 +1,7 @@
 //! Eight rules, laid out to be tested at once, and the plain way to test them.
 
-use super::key::{WORDS_V4, WORDS_V6, WideRule, port_word};
+use super::key::{WORDS_V4, WORDS_V6, WideRule, port_word, write_v4, write_v6};
+use crate::wire::{Family, FlowKey};
 
 /// Rules of a group.
 pub(super) const LANES: usize = 8;
@@ -47,8 +48,14 @@ const _: () = assert!(size_of::<GroupV4>() == 256 && size_of::<GroupV6>() == 448
 
 /// Groups of one family.
 pub(super) trait Group<const W: usize>: Copy + Send + Sync + 'static {
+    /// Whose rules they are.
+    const FAMILY: Family;
     /// No rule.
     const EMPTY: Self;
+
+    /// Writes the words of a key, with its port word. One by one: a store of the whole, read again
+    /// word by word, would wait for itself.
+    fn write(words: &mut [u64; W], key: &FlowKey, ports: u64);
 
     /// Puts a rule into a lane.
     fn set(&mut self, lane: usize, rule: &WideRule<W>);
@@ -90,6 +97,7 @@ impl PortLanes {
 }
 
 impl Group<WORDS_V4> for GroupV4 {
+    const FAMILY: Family = Family::V4;
     const EMPTY: Self = GroupV4 {
         source_value: [0; LANES],
         source_care: [0; LANES],
@@ -97,6 +105,11 @@ impl Group<WORDS_V4> for GroupV4 {
         destination_care: [0; LANES],
         ports: PortLanes::EMPTY,
     };
+
+    #[inline(always)]
+    fn write(words: &mut [u64; WORDS_V4], key: &FlowKey, ports: u64) {
+        write_v4(words, key, ports);
+    }
 
     fn set(&mut self, lane: usize, rule: &WideRule<WORDS_V4>) {
         let (value, care) = (rule.pattern.value[0], rule.pattern.care[0]);
@@ -120,11 +133,17 @@ impl Group<WORDS_V4> for GroupV4 {
 }
 
 impl Group<WORDS_V6> for GroupV6 {
+    const FAMILY: Family = Family::V6;
     const EMPTY: Self = GroupV6 {
         value: [[0; LANES]; 4],
         open_bits: [[0; LANES]; 4],
         ports: PortLanes::EMPTY,
     };
+
+    #[inline(always)]
+    fn write(words: &mut [u64; WORDS_V6], key: &FlowKey, ports: u64) {
+        write_v6(words, key, ports);
+    }
 
     fn set(&mut self, lane: usize, rule: &WideRule<WORDS_V6>) {
         for word in 0..4 {

@@ -103,28 +103,24 @@ impl<const W: usize> WideRule<W> {
     }
 }
 
-/// The words of an IPv4 key.
+/// Writes the words of an IPv4 key, with its port word.
 #[inline(always)]
-pub(super) fn words_v4(key: &FlowKey, codes: &Codes) -> [u64; WORDS_V4] {
+pub(super) fn write_v4(words: &mut [u64; WORDS_V4], key: &FlowKey, ports: u64) {
     let source = u64::from(key.source.to_bits() as u32);
     let destination = u64::from(key.destination.to_bits() as u32);
-    [destination << 32 | source, codes.word(key)]
+    words[0] = destination << 32 | source;
+    words[1] = ports;
 }
 
-/// The words of an IPv6 key.
+/// Writes the words of an IPv6 key, with its port word.
 #[inline(always)]
-pub(super) fn words_v6(key: &FlowKey, codes: &Codes) -> [u64; WORDS_V6] {
+pub(super) fn write_v6(words: &mut [u64; WORDS_V6], key: &FlowKey, ports: u64) {
     let (source, destination) = (key.source.to_bits(), key.destination.to_bits());
-    [
-        (source >> 64) as u64,
-        source as u64,
-        (destination >> 64) as u64,
-        destination as u64,
-        codes.word(key),
-        0,
-        0,
-        0,
-    ]
+    words[0] = (source >> 64) as u64;
+    words[1] = source as u64;
+    words[2] = (destination >> 64) as u64;
+    words[3] = destination as u64;
+    words[4] = ports;
 }
 
 /// An IPv4 rule with coded ports.

@@ -1,130 +1,139 @@
 //! Many lookups at once: all of them take a step, and what the next step needs is being fetched
 //! meanwhile.
 
-use super::engine::Engine;
-use super::frozen::{Frozen, Root};
-use super::group::NO_RANK;
+use super::engine::{Batch, Engine, LOOKUPS};
+use super::frozen::Frozen;
+use super::group::{Group, NO_RANK};
+use crate::classifier::RuleIndex;
+use crate::wire::FlowKey;
 
-/// Lookups of a batch at the most.
-pub(super) const LOOKUPS: usize = 64;
-
-/// Keys of one family and their answers.
-pub(super) struct Batch<const W: usize> {
-    /// The first `count` are asked.
-    pub(super) words: [[u64; W]; LOOKUPS],
-    pub(super) count: usize,
-    /// Smallest rank found, or [`NO_RANK`].
-    pub(super) ranks: [u32; LOOKUPS],
-}
-
-impl<const W: usize> Batch<W> {
-    pub(super) fn new(count: usize) -> Self {
-        debug_assert!(count <= LOOKUPS);
-        Batch {
-            words: [[0; W]; LOOKUPS],
-            count,
-            ranks: [NO_RANK; LOOKUPS],
-        }
-    }
-}
-
-/// Lookups that are still asking a tree.
-struct Asking {
-    /// Which ones.
-    lookups: [u8; LOOKUPS],
-    /// By place in `lookups`: the node it is at.
-    nodes: [u32; LOOKUPS],
-    count: usize,
-}
-
-/// Answers a batch.
+/// Answers up to [`LOOKUPS`] keys of the trees' family. Says no, having answered none, when keys of
+/// the other family are among them.
 #[inline(always)]
-pub(super) fn run<E, G, const W: usize>(engine: E, frozen: &Frozen<G, W>, batch: &mut Batch<W>)
-where
-    E: Engine<G, W>,
-{
-    let mut asking = Asking {
-        lookups: [0; LOOKUPS],
-        nodes: [0; LOOKUPS],
-        count: 0,
-    };
-    for root in &frozen.roots {
-        asking.count = 0;
-        for lookup in 0..batch.count.min(LOOKUPS) {
-            asking.lookups[asking.count & (LOOKUPS - 1)] = lookup as u8;
-            asking.count += usize::from(batch.ranks[lookup] > root.rank_min);
-        }
-        if asking.count == 0 {
-            continue;
-        }
-        descend(engine, frozen, root, &batch.words, &mut asking);
-        if frozen.fetch_groups {
-            for &node in &asking.nodes[..asking.count] {
-                let groups = frozen.nodes[node as usize].groups();
-                engine.fetch(&frozen.groups[groups.start]);
-            }
-        }
-        for place in 0..asking.count {
-            let lookup = asking.lookups[place] as usize & (LOOKUPS - 1);
-            let words = &batch.words[lookup];
-            let mut rank = batch.ranks[lookup];
-            for group in &frozen.groups[frozen.nodes[asking.nodes[place] as usize].groups()] {
-                rank = rank.min(engine.test(group, words));
-            }
-            batch.ranks[lookup] = rank;
-        }
-    }
-}
-
-/// Takes all lookups to their leaves.
-#[inline(always)]
-fn descend<E, G, const W: usize>(
+pub(super) fn run<E, G, const W: usize>(
     engine: E,
     frozen: &Frozen<G, W>,
-    root: &Root,
-    words: &[[u64; W]; LOOKUPS],
-    asking: &mut Asking,
-) where
+    keys: &[FlowKey],
+    decisions: &mut [Option<RuleIndex>],
+) -> bool
+where
+    G: Group<W>,
     E: Engine<G, W>,
 {
-    let nodes = frozen.nodes.as_slice();
-    let count = asking.count.min(LOOKUPS);
-    let top = nodes[root.node as usize];
-    let top_word = top.word::<W>();
-    for place in 0..count {
-        let lookup = asking.lookups[place] as usize & (LOOKUPS - 1);
-        let child = top.base + engine.gather(words[lookup][top_word], top.mask);
-        asking.nodes[place] = child;
-        engine.fetch(&nodes[child as usize]);
-    }
-    let step = |asking: &mut Asking, place: usize| {
-        let lookup = asking.lookups[place] as usize & (LOOKUPS - 1);
-        let node = nodes[asking.nodes[place] as usize];
-        let child = node.base + engine.gather(words[lookup][node.word::<W>()], node.mask);
-        asking.nodes[place] = child;
-        (child, node.mask != 0)
-    };
-    for _ in 0..root.steps {
-        for place in 0..count {
-            let (child, _) = step(asking, place);
-            engine.fetch(&nodes[child as usize]);
+    let mut ranks = [NO_RANK; LOOKUPS];
+    if let Some(first) = frozen.forest.parts().roots.first() {
+        let mut all = Batch::new(&frozen.forest, first, keys.len());
+        // The first answers are gathered while the words are at hand.
+        let own_family = if frozen.codes.has_tables() {
+            let word = |key: &FlowKey| frozen.codes.word(key);
+            begin(engine, frozen, keys, word, &mut all)
+        } else {
+            let word = |key: &FlowKey| frozen.codes.plain(key);
+            begin(engine, frozen, keys, word, &mut all)
+        };
+        if !own_family {
+            return false;
+        }
+        let how = (frozen.steps[0], frozen.fetch_nodes, frozen.fetch_groups);
+        all.ask(engine, how, |place, rank| ranks[place] = rank);
+        if frozen.steps.len() > 1 {
+            ask_others(engine, frozen, &all, &mut ranks);
         }
     }
-    let mut deeper = [0u8; LOOKUPS];
-    let mut left = 0;
-    for place in 0..count {
-        let (_, went) = step(asking, place);
-        deeper[left & (LOOKUPS - 1)] = place as u8;
-        left += usize::from(went);
+    for (decision, &rank) in decisions.iter_mut().zip(&ranks) {
+        *decision = (rank != NO_RANK).then_some(RuleIndex(rank));
     }
-    while left > 0 {
-        let mut still = 0;
-        for index in 0..left.min(LOOKUPS) {
-            let place = deeper[index] as usize & (LOOKUPS - 1);
-            let (_, went) = step(asking, place);
-            deeper[still & (LOOKUPS - 1)] = place as u8;
-            still += usize::from(went);
+    true
+}
+
+/// Makes the words of all keys and takes the step from the first root. No when a key is of the
+/// other family.
+#[inline(always)]
+fn begin<E, G, const W: usize>(
+    engine: E,
+    frozen: &Frozen<G, W>,
+    keys: &[FlowKey],
+    word: impl Fn(&FlowKey) -> u64,
+    batch: &mut Batch<G, W>,
+) -> bool
+where
+    G: Group<W>,
+    E: Engine<G, W>,
+{
+    let mut strange = false;
+    for (place, key) in keys.iter().enumerate().take(LOOKUPS) {
+        strange |= key.family != G::FAMILY;
+        G::write(&mut batch.words[place], key, word(key));
+        batch.enter(engine, place, frozen.fetch_nodes);
+    }
+    !strange
+}
+
+/// Asks the trees after the first, each on behalf of the lookups it may still improve.
+#[inline(always)]
+fn ask_others<E, G, const W: usize>(
+    engine: E,
+    frozen: &Frozen<G, W>,
+    all: &Batch<G, W>,
+    ranks: &mut [u32; LOOKUPS],
+) where
+    G: Group<W>,
+    E: Engine<G, W>,
+{
+    let roots = &frozen.forest.parts().roots;
+    let mut some = Batch::new(&frozen.forest, &roots[0], 0);
+    let mut lookups = [0u8; LOOKUPS];
+    for (root, &steps) in roots.iter().zip(&frozen.steps).skip(1) {
+        let mut above = engine.above(ranks, root.rank_min);
+        if all.count() < LOOKUPS {
+            above &= (1 << all.count()) - 1;
         }
-        left = still;
+        if above == 0 {
+            continue;
+        }
+        some.turn(root, above.count_ones() as usize);
+        for place in 0..some.count() {
+            let lookup = above.trailing_zeros() as usize & (LOOKUPS - 1);
+            above &= above - 1;
+            lookups[place] = lookup as u8;
+            some.words[place] = all.words[lookup];
+            some.enter(engine, place, frozen.fetch_nodes);
+        }
+        let how = (steps, frozen.fetch_nodes, frozen.fetch_groups);
+        some.ask(engine, how, |place, rank| {
+            let lookup = lookups[place] as usize & (LOOKUPS - 1);
+            ranks[lookup] = rank.min(ranks[lookup]);
+        });
     }
+}
+
+/// Answers one key of the trees' family.
+#[inline(always)]
+pub(super) fn one<E, G, const W: usize>(
+    engine: E,
+    frozen: &Frozen<G, W>,
+    key: &FlowKey,
+) -> Option<RuleIndex>
+where
+    G: Group<W>,
+    E: Engine<G, W>,
+{
+    let parts = frozen.forest.parts();
+    let mut words = [0; W];
+    G::write(&mut words, key, frozen.codes.word(key));
+    let mut best = NO_RANK;
+    for root in &parts.roots {
+        if best <= root.rank_min {
+            break;
+        }
+        let mut node = parts.nodes[root.node as usize];
+        while !node.is_leaf() {
+            let child = node.base + engine.gather(words[node.word::<W>()], node.mask);
+            node = parts.nodes[child as usize];
+        }
+        for group in &parts.groups[node.groups()] {
+            best = best.min(engine.test(group, &words));
+        }
+    }
+    (best != NO_RANK).then_some(RuleIndex(best))
 }

@@ -28,6 +28,7 @@ mod codes;
 mod engine;
 mod expand;
 mod frozen;
+mod gather;
 mod group;
 mod key;
 mod leaves;
@@ -42,12 +43,12 @@ pub use parameters::Parameters;
 pub use tune::Budget;
 
 use self::build::TooLarge;
-use self::engine::Level;
+use self::engine::{LOOKUPS, Level};
 use self::expand::expand;
 use self::frozen::Frozen;
-use self::group::{GroupV4, GroupV6, NO_RANK};
-use self::key::{WORDS_V4, WORDS_V6, wide_v4, wide_v6, words_v4, words_v6};
-use self::lookup::{Batch, LOOKUPS};
+use self::group::{GroupV4, GroupV6};
+use self::key::{WORDS_V4, WORDS_V6, wide_v4, wide_v6};
+
 use self::tune::{Coded, Tuned, tune};
 use super::{Classify, RuleIndex, RuleSet};
 use crate::wire::{Family, FlowKey};
@@ -119,74 +120,53 @@ impl Bits {
     /// Memory of nodes, groups and tables.
     pub fn bytes(&self) -> u64 {
         let tables = self.v4.codes.bytes() + self.v6.codes.bytes();
-        self.v4.tree_bytes() + self.v6.tree_bytes() + tables
-    }
-
-    fn batch_v4<'a>(&self, keys: impl ExactSizeIterator<Item = &'a FlowKey>) -> Batch<WORDS_V4> {
-        let mut batch = Batch::new(keys.len());
-        for (words, key) in batch.words.iter_mut().zip(keys) {
-            *words = words_v4(key, &self.v4.codes);
-        }
-        self.level.batch_v4(&self.v4, &mut batch);
-        batch
-    }
-
-    fn batch_v6<'a>(&self, keys: impl ExactSizeIterator<Item = &'a FlowKey>) -> Batch<WORDS_V6> {
-        let mut batch = Batch::new(keys.len());
-        for (words, key) in batch.words.iter_mut().zip(keys) {
-            *words = words_v6(key, &self.v6.codes);
-        }
-        self.level.batch_v6(&self.v6, &mut batch);
-        batch
+        let trees = [
+            self.v4.forest.parts().bytes(),
+            self.v6.forest.parts().bytes(),
+        ];
+        tables + trees.as_flattened().iter().sum::<usize>() as u64
     }
 
     /// Up to [`LOOKUPS`] keys.
     fn classify_chunk(&self, keys: &[FlowKey], decisions: &mut [Option<RuleIndex>]) {
-        let v6 = keys.iter().filter(|key| key.family == Family::V6).count();
-        let all = keys.iter();
-        match (v6, keys.len() - v6) {
-            (0, _) => answer(&self.batch_v4(all).ranks, decisions.iter_mut()),
-            (_, 0) => answer(&self.batch_v6(all).ranks, decisions.iter_mut()),
-            _ => {
-                let mut lookups = [[0u8; LOOKUPS]; 2];
-                let mut counts = [0usize; 2];
-                for (lookup, key) in keys.iter().enumerate() {
-                    let family = usize::from(key.family == Family::V6);
-                    lookups[family][counts[family]] = lookup as u8;
-                    counts[family] += 1;
+        let done = match keys.first().map(|key| key.family) {
+            Some(Family::V4) => self.level.run(&self.v4, keys, decisions),
+            Some(Family::V6) => self.level.run(&self.v6, keys, decisions),
+            None => true,
+        };
+        if !done {
+            self.classify_mixed(keys, decisions);
+        }
+    }
+
+    /// Up to [`LOOKUPS`] keys of both families.
+    fn classify_mixed(&self, keys: &[FlowKey], decisions: &mut [Option<RuleIndex>]) {
+        for family in [Family::V4, Family::V6] {
+            let mut lookups = [0u8; LOOKUPS];
+            let mut own_keys = [keys[0]; LOOKUPS];
+            let mut count = 0;
+            for (lookup, key) in keys.iter().enumerate() {
+                if key.family == family {
+                    lookups[count] = lookup as u8;
+                    own_keys[count] = *key;
+                    count += 1;
                 }
-                let of = |family: usize| lookups[family][..counts[family]].iter();
-                let keys_of = |family: usize| of(family).map(|&lookup| &keys[lookup as usize]);
-                let ranks = [
-                    self.batch_v4(keys_of(0)).ranks,
-                    self.batch_v6(keys_of(1)).ranks,
-                ];
-                for (family, ranks) in ranks.iter().enumerate() {
-                    for (&lookup, &rank) in of(family).zip(ranks) {
-                        decisions[lookup as usize] = decision(rank);
-                    }
-                }
+            }
+            let mut own_decisions = [None; LOOKUPS];
+            self.classify_chunk(&own_keys[..count], &mut own_decisions[..count]);
+            for (&lookup, &decision) in lookups.iter().zip(&own_decisions).take(count) {
+                decisions[lookup as usize] = decision;
             }
         }
     }
 }
 
-fn answer<'a>(ranks: &[u32], decisions: impl Iterator<Item = &'a mut Option<RuleIndex>>) {
-    for (slot, &rank) in decisions.zip(ranks) {
-        *slot = decision(rank);
-    }
-}
-
-#[inline(always)]
-fn decision(rank: u32) -> Option<RuleIndex> {
-    (rank != NO_RANK).then_some(RuleIndex(rank))
-}
-
 impl Classify for Bits {
     fn classify(&self, key: &FlowKey) -> Option<RuleIndex> {
-        let mut decisions = [None];
-        self.classify_chunk(std::slice::from_ref(key), &mut decisions);
-        decisions[0]
+        match key.family {
+            Family::V4 => self.level.one(&self.v4, key),
+            Family::V6 => self.level.one(&self.v6, key),
+        }
     }
 
     fn classify_batch(&self, keys: &[FlowKey], decisions: &mut [Option<RuleIndex>]) {
@@ -194,5 +174,21 @@ impl Classify for Bits {
         for (keys, decisions) in keys.chunks(LOOKUPS).zip(decisions.chunks_mut(LOOKUPS)) {
             self.classify_chunk(keys, decisions);
         }
+    }
+}
+
+impl Bits {
+    /// One line about the trees of the larger family.
+    pub fn describe(&self) -> String {
+        let sizes = [
+            self.v4.forest.parts().bytes(),
+            self.v6.forest.parts().bytes(),
+        ];
+        let family = usize::from(sizes[1] > sizes[0]);
+        let steps = [&self.v4.steps, &self.v6.steps][family];
+        let [nodes, groups] = sizes[family];
+        let cost = self.costs[family];
+        let parameters = self.parameters[family];
+        format!("{cost:.1} ns, steps {steps:?}, {nodes} nodes, {groups} groups, {parameters:?}")
     }
 }

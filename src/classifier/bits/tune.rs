@@ -16,6 +16,9 @@ use crate::classifier::synthetic::Random;
 /// Keys a tree is rated with.
 const KEYS: usize = 4_000;
 
+/// What stays near enough that fetching it ahead costs more than it saves.
+const FIRST_CACHE_BYTES: usize = 64 << 10;
+
 /// Time of the parts of a lookup in a batch, in steps of about a nanosecond.
 mod time {
     pub const KEY: f64 = 1.0;
@@ -34,8 +37,15 @@ pub struct Budget {
     pub work_max: u64,
     /// Parameters tried.
     pub tries_max: u32,
-    /// Bytes a rule may take without being a disadvantage.
+    /// Bytes a rule may take without being a disadvantage, in sets that fit the second cache.
     pub rule_bytes: f64,
+    /// The same in sets of more than [`Budget::LARGE`] rules.
+    pub rule_bytes_large: f64,
+}
+
+impl Budget {
+    /// Rules of a large set.
+    pub const LARGE: usize = 20_000;
 }
 
 impl Default for Budget {
@@ -43,7 +53,8 @@ impl Default for Budget {
         Budget {
             work_max: 60_000_000,
             tries_max: 120,
-            rule_bytes: 56.0,
+            rule_bytes: 100.0,
+            rule_bytes_large: 56.0,
         }
     }
 }
@@ -99,12 +110,12 @@ pub(super) fn tune<G: Group<W>, const W: usize>(
         tries += 1;
         let table = usize::from(parameters.port_tables);
         let rules = &coded.rules[table];
-        let (built, looked_at) =
-            build::<G, W>(rules, &coded.codes[table], &parameters, entries_max);
+        let (parts, looked_at) = build::<G, W>(rules, &parameters, entries_max);
         work += looked_at + rules.len() as u64;
-        let Ok(mut frozen) = built else {
+        let Ok(parts) = parts else {
             continue;
         };
+        let mut frozen = Frozen::new(coded.codes[table].clone(), parts);
         let cost = rate(&mut frozen, &keys[table], rules.len(), budget);
         if best.as_ref().is_none_or(|best| cost < best.cost) {
             best = Some(Tuned {
@@ -172,14 +183,19 @@ fn rate<G: Group<W>, const W: usize>(
             + time::GROUP * f64::from(path.groups)
             + time::LONG_LEAF * f64::from(path.long_leaves);
     }
-    for place in 0..frozen.roots.len() {
-        let steps = common_steps(frozen, &frozen.roots[place], keys);
-        frozen.roots[place].steps = steps;
-    }
+    let roots = frozen.forest.parts().roots.iter();
+    frozen.steps = roots.map(|root| common_steps(frozen, root, keys)).collect();
+    let bytes = frozen.forest.parts().bytes();
+    [frozen.fetch_nodes, frozen.fetch_groups] = bytes.map(|bytes| bytes > FIRST_CACHE_BYTES);
     let tables = f64::from(frozen.codes.tables());
     let cost = time::KEY + time::PORT_TABLE * tables + total / keys.len().max(1) as f64;
-    let rule_bytes = frozen.tree_bytes() as f64 / rules.max(1) as f64;
-    let excess = (rule_bytes / budget.rule_bytes - 1.0).max(0.0);
+    let rule_bytes = bytes.iter().sum::<usize>() as f64 / rules.max(1) as f64;
+    let allowed = if rules > Budget::LARGE {
+        budget.rule_bytes_large
+    } else {
+        budget.rule_bytes
+    };
+    let excess = (rule_bytes / allowed - 1.0).max(0.0);
     cost * (1.0 + 3.0 * excess)
 }
 
