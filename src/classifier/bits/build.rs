@@ -20,6 +20,10 @@ const LEAF_RULES_MAX: usize = 512;
 /// A list as long is not searched for covered rules: that takes the square of its length.
 const PRUNED_MAX: usize = 64;
 
+/// How much work a child is, and a leaf, against looking at a rule.
+const SPLIT_WORK: u64 = 4;
+const LEAF_WORK: u64 = 32;
+
 /// The trees would become larger than allowed, or a leaf longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooLarge;
@@ -186,11 +190,12 @@ impl<'a, const W: usize> Builder<'a, W> {
     /// The lists of a question's answers.
     fn split(&mut self, list: &[u32], question: Question) -> Result<Vec<Vec<u32>>, TooLarge> {
         let mut children = vec![Vec::new(); 1 << question.mask.count_ones()];
-        self.work += children.len() as u64;
+        self.work += children.len() as u64 * SPLIT_WORK;
         for &rule in list {
             let answers = answers(&self.rules[rule as usize].pattern, question);
             for answer in answers {
                 self.entries_left = self.entries_left.checked_sub(1).ok_or(TooLarge)?;
+                self.work += 1;
                 children[answer as usize].push(rule);
             }
         }
@@ -239,6 +244,7 @@ impl<'a, const W: usize> Builder<'a, W> {
         if list.len() > LEAF_RULES_MAX {
             return Err(TooLarge);
         }
+        self.work += LEAF_WORK;
         let leaf = self.leaves.place(list);
         self.leaf_nodes.push((node, leaf));
         Ok(())

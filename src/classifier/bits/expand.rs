@@ -53,6 +53,10 @@ pub(super) fn flatten(
     family: Family,
     room: usize,
 ) -> Option<Vec<FlatRule>> {
+    let ports = [rule.source_ports, rule.destination_ports];
+    if ports.into_iter().any(|ports| ports.first > ports.last) {
+        return Some(Vec::new());
+    }
     let sources = prefixes(rules, rule.source, family, room)?;
     let destinations = prefixes(rules, rule.destination, family, room)?;
     if sources.len().saturating_mul(destinations.len()) > room {
@@ -65,7 +69,7 @@ pub(super) fn flatten(
             source,
             destination,
             protocol: rule.protocol,
-            ports: [rule.source_ports, rule.destination_ports],
+            ports,
             zone: rule.zone,
         }));
     }

@@ -1,9 +1,10 @@
 //! What is asked: nodes, groups and the roots of the trees, in flat arrays.
 
+use super::Shape;
 use super::codes::Codes;
 use super::engine::Forest;
 use super::gather::gather;
-use super::group::{Group, NO_RANK};
+use super::group::{Group, LANES, NO_RANK};
 
 /// A question and where its answers are, or a leaf. Both have one shape, so that a batch takes all
 /// its lookups one step on without asking which is which: a leaf asks for no bit and its base is
@@ -177,7 +178,34 @@ impl<G: Group<W>, const W: usize> Frozen<G, W> {
     }
 }
 
+impl<G, const W: usize> Frozen<G, W> {
+    /// Adds these trees; what a lookup visits at the most is taken from the worse family.
+    pub(super) fn add_to(&self, shape: &mut Shape) {
+        let parts = self.forest.parts();
+        shape.trees += parts.roots.len() as u32;
+        shape.nodes += parts.nodes.len() as u32;
+        shape.groups += parts.groups.len() as u32;
+        let worst = parts.roots.iter().map(|root| parts.worst(root.node));
+        let (depth, groups) = worst.fold((0, 0), |all, tree| (all.0 + tree.0, all.1 + tree.1));
+        shape.depth_max = shape.depth_max.max(depth);
+        let rules = groups * LANES as u32;
+        shape.rules_tested_max = shape.rules_tested_max.max(rules);
+    }
+}
+
 impl<G> Parts<G> {
+    /// Most nodes and groups a lookup meets at a node and below.
+    fn worst(&self, number: u32) -> (u32, u32) {
+        let node = self.nodes[number as usize];
+        if node.is_leaf() {
+            return (1, node.detail.count() as u32);
+        }
+        let children = node.base..node.base + (1 << node.mask.count_ones());
+        let worst = children.map(|child| self.worst(child));
+        let (depth, groups) = worst.fold((0, 0), |a, b| (a.0.max(b.0), a.1.max(b.1)));
+        (depth + 1, groups)
+    }
+
     /// Memory of the nodes and of the groups.
     pub(super) fn bytes(&self) -> [usize; 2] {
         [

@@ -3,11 +3,12 @@
 //! region does no harm there, since it either does not match or is the right answer.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use super::group::LANES;
 
 /// Groups still being filled that a list is tried with.
-const OPEN_MAX: usize = 24;
+const OPEN_MAX: usize = 16;
 /// How much a shared rule weighs against a fuller group.
 const SHARED_WEIGHT: usize = 16;
 
@@ -16,7 +17,7 @@ const SHARED_WEIGHT: usize = 16;
 pub(super) struct Leaves {
     lists: Vec<Vec<u32>>,
     /// Of lists placed before, as they were given.
-    known: HashMap<Vec<u32>, u32>,
+    known: HashMap<Vec<u32>, u32, BuildHasherDefault<ListHasher>>,
     /// Lists with room left.
     open: Vec<u32>,
 }
@@ -78,6 +79,25 @@ impl Leaves {
     /// Groups the leaves need.
     pub(super) fn groups(&self) -> usize {
         self.lists.iter().map(|list| groups_of(list.len())).sum()
+    }
+}
+
+/// Mixes rule numbers; nobody chooses them against us.
+#[derive(Debug, Default)]
+struct ListHasher(u64);
+
+impl Hasher for ListHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.0 = (self.0.rotate_left(5) ^ u64::from_le_bytes(word))
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
     }
 }
 

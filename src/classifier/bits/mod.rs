@@ -80,7 +80,7 @@ pub enum NotForBits {
 /// Rules of one prefix a side allowed for each rule of the set.
 const FLAT_RULES_EACH: usize = 4;
 /// The same, whatever the number of rules.
-const FLAT_RULES_LEAST: usize = 16_384;
+const FLAT_RULES_LEAST: usize = 1_024;
 
 /// A compiled rule set.
 #[derive(Debug, Clone)]
@@ -88,9 +88,8 @@ pub struct Bits {
     v4: Frozen<GroupV4, WORDS_V4>,
     v6: Frozen<GroupV6, WORDS_V6>,
     level: Level,
-    costs: [f64; 2],
+    lookup_ns: [f64; 2],
     parameters: [Parameters; 2],
-    rules: u32,
 }
 
 /// Compiles rules.
@@ -110,9 +109,8 @@ pub fn compile(rules: &RuleSet, budget: &Budget) -> Result<Bits, NotForBits> {
         v4: v4.frozen,
         v6: v6.frozen,
         level: Level::best(),
-        costs: [v4.cost, v6.cost],
+        lookup_ns: [v4.lookup_ns, v6.lookup_ns],
         parameters: [v4.parameters, v6.parameters],
-        rules: rules.rules().len() as u32,
     })
 }
 
@@ -177,18 +175,38 @@ impl Classify for Bits {
     }
 }
 
+/// Size and shape of a compiled set, of both families together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Shape {
+    /// Trees.
+    pub trees: u32,
+    /// Nodes of all trees, leaves included.
+    pub nodes: u32,
+    /// Groups of eight rules.
+    pub groups: u32,
+    /// Most nodes a lookup visits, over all trees.
+    pub depth_max: u32,
+    /// Most rules a lookup tests, over all trees.
+    pub rules_tested_max: u32,
+}
+
 impl Bits {
-    /// One line about the trees of the larger family.
-    pub fn describe(&self) -> String {
-        let sizes = [
-            self.v4.forest.parts().bytes(),
-            self.v6.forest.parts().bytes(),
-        ];
-        let family = usize::from(sizes[1] > sizes[0]);
-        let steps = [&self.v4.steps, &self.v6.steps][family];
-        let [nodes, groups] = sizes[family];
-        let cost = self.costs[family];
-        let parameters = self.parameters[family];
-        format!("{cost:.1} ns, steps {steps:?}, {nodes} nodes, {groups} groups, {parameters:?}")
+    /// Size and shape.
+    pub fn shape(&self) -> Shape {
+        let mut shape = Shape::default();
+        self.v4.add_to(&mut shape);
+        self.v6.add_to(&mut shape);
+        shape
+    }
+
+    /// Nanoseconds a lookup in a batch takes, by the model the tuner rates with; of the family that
+    /// takes longer.
+    pub fn lookup_ns(&self) -> f64 {
+        self.lookup_ns[0].max(self.lookup_ns[1])
+    }
+
+    /// What the tuner settled on, IPv4 and IPv6.
+    pub fn parameters(&self) -> &[Parameters; 2] {
+        &self.parameters
     }
 }

@@ -103,7 +103,8 @@ fn ports(random: &mut Random, shape: &Shape) -> PortRange {
         return PortRange::single(first);
     }
     let last = random.between(first.into(), 65_535) as u16;
-    let last = random.one_of(&[last, last, u16::MAX, first.saturating_add(7)]);
+    // The last one is a range without a port, more often than not.
+    let last = random.one_of(&[last, last, u16::MAX, first.saturating_add(7), 60]);
     PortRange { first, last }
 }
 
@@ -158,6 +159,7 @@ pub(super) fn key_at(rules: &RuleSet, rule: &Rule, random: &mut Random) -> FlowK
     let family = family.unwrap_or_else(|| random.one_of(&[Family::V4, Family::V6]));
     let all = family.last_address().to_bits();
     let mut number = |first: u128, last: u128, end: u128| match random.below(6) {
+        _ if first > last => first,
         0 => first.saturating_sub(1),
         1 => last.saturating_add(1).min(end),
         2 => first,

@@ -9,32 +9,55 @@ use super::codes::Codes;
 use super::expand::FlatRule;
 use super::frozen::{Frozen, Root};
 use super::group::Group;
-use super::key::{Pattern, WideRule, port_word};
+use super::key::{Pattern, WORDS_V4, WideRule, port_word};
 use super::parameters::Parameters;
 use crate::classifier::synthetic::Random;
 
-/// Keys a tree is rated with.
-const KEYS: usize = 4_000;
+/// Keys a tree is rated with, at the most.
+const KEYS_MAX: usize = 4_000;
+/// Memory every set may take.
+const BYTES_LEAST: f64 = 32e3;
+/// Tries for a set of few rules, whose trees are all alike, and rules for each one more.
+const TRIES_LEAST: usize = 2;
+const TRY_RULES: usize = 8;
 
 /// What stays near enough that fetching it ahead costs more than it saves.
 const FIRST_CACHE_BYTES: usize = 64 << 10;
 
-/// Time of the parts of a lookup in a batch, in steps of about a nanosecond.
+/// Time of the parts of a lookup in a batch, in nanoseconds, as measured in the first cache.
 mod time {
-    pub const KEY: f64 = 1.0;
-    pub const PORT_TABLE: f64 = 0.7;
-    pub const TREE: f64 = 2.0;
-    pub const STEP: f64 = 1.5;
-    pub const GROUP: f64 = 2.4;
+    pub const KEY: f64 = 1.4;
+    pub const PORT_TABLE: f64 = 1.0;
+    pub const TREE: f64 = 2.8;
+    pub const STEP: f64 = 2.1;
+    /// By words of a key: of IPv4, of IPv6.
+    pub const GROUP: [f64; 2] = [3.4, 6.8];
     /// A leaf whose groups are not all one is predicted badly.
-    pub const LONG_LEAF: f64 = 2.0;
+    pub const LONG_LEAF: f64 = 2.8;
+    /// A cache line that stands in the second cache, and in the third.
+    pub const LINES: [f64; 2] = [0.2, 0.9];
+}
+
+/// Cache sizes reckoned with.
+const CACHES: [f64; 2] = [24e3, 400e3];
+
+/// Time a line of so many bytes of memory takes, fetched ahead like the others of its batch.
+fn line_time(bytes: usize) -> f64 {
+    let bytes = bytes as f64;
+    match bytes {
+        small if small <= CACHES[0] => 0.0,
+        middle if middle <= CACHES[1] => time::LINES[0],
+        large => time::LINES[1] - (time::LINES[1] - time::LINES[0]) * CACHES[1] / large,
+    }
 }
 
 /// Bounds of a compilation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Budget {
-    /// Rules looked at while trying parameters; about a hundred million take a second.
-    pub work_max: u64,
+    /// Work (about a rule looked at, 20 to 40 ns) whatever the number of rules.
+    pub work_least: u64,
+    /// Work for each rule on top.
+    pub rule_work: u64,
     /// Parameters tried.
     pub tries_max: u32,
     /// Bytes a rule may take without being a disadvantage, in sets that fit the second cache.
@@ -51,7 +74,8 @@ impl Budget {
 impl Default for Budget {
     fn default() -> Self {
         Budget {
-            work_max: 60_000_000,
+            work_least: 12_000_000,
+            rule_work: 900,
             tries_max: 120,
             rule_bytes: 100.0,
             rule_bytes_large: 56.0,
@@ -82,8 +106,10 @@ impl<const W: usize> Coded<W> {
 pub(super) struct Tuned<G, const W: usize> {
     pub(super) frozen: Frozen<G, W>,
     pub(super) parameters: Parameters,
-    /// By the model, in nanoseconds.
-    pub(super) cost: f64,
+    /// Nanoseconds a lookup in a batch takes, by the model.
+    pub(super) lookup_ns: f64,
+    /// The same with what too much memory costs.
+    cost: f64,
 }
 
 /// Tries parameters within the budget.
@@ -99,10 +125,12 @@ pub(super) fn tune<G: Group<W>, const W: usize>(
     let mut best: Option<Tuned<G, W>> = None;
     let entries_max = 16 * coded.rules[0].len() + 65_536;
     let (mut work, mut tries) = (0, 0);
-    while tries < budget.tries_max && (work < budget.work_max || tries == 0) {
+    let tries_max = (TRIES_LEAST + coded.rules[0].len() / TRY_RULES).min(budget.tries_max as usize);
+    let work_max = budget.work_least + budget.rule_work * coded.rules[0].len() as u64;
+    while tries < tries_max && (work < work_max || tries == 0) {
         let parameters = match &best {
             None if tries == 0 => Parameters::default(),
-            Some(best) if work * 2 > budget.work_max || tries * 2 > budget.tries_max => {
+            Some(best) if work * 2 > work_max || tries * 2 > tries_max => {
                 varied(best.parameters, &mut random)
             }
             _ => drawn(&mut random),
@@ -111,16 +139,17 @@ pub(super) fn tune<G: Group<W>, const W: usize>(
         let table = usize::from(parameters.port_tables);
         let rules = &coded.rules[table];
         let (parts, looked_at) = build::<G, W>(rules, &parameters, entries_max);
-        work += looked_at + rules.len() as u64;
+        work += looked_at + rules.len() as u64 + keys[table].len() as u64 * 8;
         let Ok(parts) = parts else {
             continue;
         };
         let mut frozen = Frozen::new(coded.codes[table].clone(), parts);
-        let cost = rate(&mut frozen, &keys[table], rules.len(), budget);
+        let (lookup_ns, cost) = rate(&mut frozen, &keys[table], rules.len(), budget);
         if best.as_ref().is_none_or(|best| cost < best.cost) {
             best = Some(Tuned {
                 frozen,
                 parameters,
+                lookup_ns,
                 cost,
             });
         }
@@ -168,35 +197,39 @@ fn draw(parameters: &mut Parameters, field: usize, random: &mut Random) {
     }
 }
 
-/// What a lookup costs by the model. Also sets how many steps a batch takes unasked.
+/// What a lookup costs by the model, and that with what memory beyond the budget costs. Also sets how many steps a batch takes unasked.
 fn rate<G: Group<W>, const W: usize>(
     frozen: &mut Frozen<G, W>,
     keys: &[[u64; W]],
     rules: usize,
     budget: &Budget,
-) -> f64 {
+) -> (f64, f64) {
+    let bytes = frozen.forest.parts().bytes();
+    let line = line_time(bytes.iter().sum());
+    let lines = (size_of::<G>() / 64) as f64;
+    let group = time::GROUP[usize::from(W != WORDS_V4)] + lines * line;
+    let step = time::STEP + line;
     let mut total = 0.0;
     for words in keys {
         let path = frozen.follow(words);
         total += time::TREE * f64::from(path.trees)
-            + time::STEP * f64::from(path.steps)
-            + time::GROUP * f64::from(path.groups)
+            + step * f64::from(path.steps)
+            + group * f64::from(path.groups)
             + time::LONG_LEAF * f64::from(path.long_leaves);
     }
     let roots = frozen.forest.parts().roots.iter();
     frozen.steps = roots.map(|root| common_steps(frozen, root, keys)).collect();
-    let bytes = frozen.forest.parts().bytes();
     [frozen.fetch_nodes, frozen.fetch_groups] = bytes.map(|bytes| bytes > FIRST_CACHE_BYTES);
     let tables = f64::from(frozen.codes.tables());
     let cost = time::KEY + time::PORT_TABLE * tables + total / keys.len().max(1) as f64;
-    let rule_bytes = bytes.iter().sum::<usize>() as f64 / rules.max(1) as f64;
     let allowed = if rules > Budget::LARGE {
         budget.rule_bytes_large
     } else {
         budget.rule_bytes
     };
-    let excess = (rule_bytes / allowed - 1.0).max(0.0);
-    cost * (1.0 + 3.0 * excess)
+    let allowed = (rules as f64 * allowed).max(BYTES_LEAST);
+    let excess = (bytes.iter().sum::<usize>() as f64 / allowed - 1.0).max(0.0);
+    (cost, cost * (1.0 + 3.0 * excess))
 }
 
 /// Steps below the root after which it is cheaper to follow the remaining lookups one by one.
@@ -226,7 +259,7 @@ fn common_steps<G: Group<W>, const W: usize>(
 /// Keys in rules drawn at random, in their corners as often as inside.
 fn sample<const W: usize>(rules: &[WideRule<W>], codes: &Codes, tables: bool) -> Vec<[u64; W]> {
     let mut random = Random(7);
-    let count = if rules.is_empty() { 0 } else { KEYS };
+    let count = (rules.len() * 8).min(KEYS_MAX);
     (0..count)
         .map(|_| {
             let rule = &rules[random.below(rules.len())];

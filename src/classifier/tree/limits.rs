@@ -1,5 +1,6 @@
 use std::fmt;
 
+use super::strategy::Strategy;
 use crate::classifier::{RuleIndex, RuleSet};
 
 /// Bounds of a compilation. Exceeding one is a [`CompileError`], never a slow tree.
@@ -24,6 +25,8 @@ pub struct Limits {
     /// copy too much, the list becomes a leaf as long as this allows it; past it, copying goes on
     /// until another limit ends it.
     pub rules_tested_max: u32,
+    /// How keys are to be decided; `None` leaves it to what is faster.
+    pub strategy: Option<Strategy>,
 }
 
 impl Limits {
@@ -77,6 +80,7 @@ impl Default for Limits {
             bytes_max: 512 << 20,
             memberships_max: 16_000_000,
             rules_tested_max: 512,
+            strategy: None,
         }
     }
 }
