@@ -7,7 +7,7 @@ use super::group::{Group, NO_RANK};
 use crate::classifier::RuleIndex;
 use crate::wire::FlowKey;
 
-/// Answers up to [`LOOKUPS`] keys of the trees' family. Says no, having answered none, when keys of
+/// Answers up to [`LOOKUPS`] keys of the trees' family. Says no, with answers that mean nothing, when keys of
 /// the other family are among them.
 #[inline(always)]
 pub(super) fn run<E, G, const W: usize>(
@@ -20,25 +20,27 @@ where
     G: Group<W>,
     E: Engine<G, W>,
 {
+    let Some(first) = frozen.forest.parts().roots.first() else {
+        decisions.fill(None);
+        return keys.iter().all(|key| key.family == G::FAMILY);
+    };
     let mut ranks = [NO_RANK; LOOKUPS];
-    if let Some(first) = frozen.forest.parts().roots.first() {
-        let mut all = Batch::new(&frozen.forest, first, keys.len());
-        // The first answers are gathered while the words are at hand.
-        let own_family = if frozen.codes.has_tables() {
-            let word = |key: &FlowKey| frozen.codes.word(key);
-            begin(engine, frozen, keys, word, &mut all)
-        } else {
-            let word = |key: &FlowKey| frozen.codes.plain(key);
-            begin(engine, frozen, keys, word, &mut all)
-        };
-        if !own_family {
-            return false;
-        }
-        let how = (frozen.steps[0], frozen.fetch_nodes, frozen.fetch_groups);
-        all.ask(engine, how, |place, rank| ranks[place] = rank);
-        if frozen.steps.len() > 1 {
-            ask_others(engine, frozen, &all, &mut ranks);
-        }
+    let mut all = Batch::new(&frozen.forest, first, keys.len());
+    // The first answers are gathered while the words are at hand.
+    let own_family = if frozen.codes.has_tables() {
+        let word = |key: &FlowKey| frozen.codes.word(key);
+        begin(engine, frozen, keys, word, &mut all)
+    } else {
+        let word = |key: &FlowKey| frozen.codes.plain(key);
+        begin(engine, frozen, keys, word, &mut all)
+    };
+    if !own_family {
+        return false;
+    }
+    let how = (frozen.steps[0], frozen.fetch_nodes, frozen.fetch_groups);
+    all.ask(engine, how, |place, rank| ranks[place] = rank);
+    if frozen.steps.len() > 1 {
+        ask_others(engine, frozen, &all, &mut ranks);
     }
     for (decision, &rank) in decisions.iter_mut().zip(&ranks) {
         *decision = (rank != NO_RANK).then_some(RuleIndex(rank));

@@ -210,7 +210,7 @@ fn check(rules: &RuleSet, bits: &Bits, random: &mut Random, keys_each: usize) {
         let mut decisions = vec![None; keys.len()];
         bits.classify_batch(&keys, &mut decisions);
         for ((key, decision), expected) in keys.iter().zip(&decisions).zip(&expected) {
-            assert_eq!(decision, expected, "{level:?} {key}");
+            assert_eq!(decision, expected, "{level:?} {key} {:?}", rules.rules());
         }
         for (key, expected) in keys.iter().zip(&expected).take(200) {
             assert_eq!(bits.classify(key), *expected, "{level:?} {key} alone");
@@ -292,6 +292,48 @@ fn nothing_matches_an_empty_set() {
         1,
     );
     assert_eq!(bits.classify(&key[0]), None);
+}
+
+#[test]
+fn a_family_without_rules_does_not_answer_for_the_other() {
+    let mut random = Random(4);
+    let rules = random_rules(&SHAPES[0], 40, &[Family::V4], &mut random);
+    let only_v4 = rules.rules().iter().filter(|rule| {
+        let sides = [rule.source, rule.destination];
+        sides.iter().any(|side| *side != AddressMatch::Any)
+    });
+    let mut set = rules.clone();
+    set = {
+        let mut kept = RuleSet::new();
+        for rule in only_v4 {
+            let mut side = |side| match side {
+                AddressMatch::Any => AddressMatch::Any,
+                AddressMatch::Set(id) => {
+                    AddressMatch::Set(kept.intern(set.address_set(id).clone()))
+                }
+            };
+            let (source, destination) = (side(rule.source), side(rule.destination));
+            kept.push(Rule {
+                source,
+                destination,
+                ..rule.clone()
+            });
+        }
+        kept
+    };
+    let bits = compile(&set, &quick()).unwrap();
+    assert!(bits.v6.forest.parts().roots.is_empty());
+    let strange = FlowKey {
+        family: Family::V6,
+        ..key_at(&set, &set.rules()[0], &mut random)
+    };
+    let linear = Linear::new(&set);
+    for rule in set.rules() {
+        let keys = [strange, key_at(&set, rule, &mut random), strange];
+        let mut decisions = [None; 3];
+        bits.classify_batch(&keys, &mut decisions);
+        assert_eq!(decisions, keys.each_ref().map(|key| linear.classify(key)));
+    }
 }
 
 #[test]
