@@ -8,7 +8,7 @@
 use super::choose::{HandOn, Question, choose};
 use super::frozen::{GROUPS_MAX, Node, Parts, Root};
 use super::gather::{gather, scatter};
-use super::group::{Group, LANES};
+use super::group::{Group, LANES, NO_RANK};
 use super::key::{Pattern, WideRule};
 use super::leaves::{Leaves, groups_of};
 use super::parameters::Parameters;
@@ -40,8 +40,8 @@ pub(super) struct Draft {
 pub(super) struct Builder<'a, const W: usize> {
     rules: &'a [WideRule<W>],
     parameters: &'a Parameters,
-    pub(super) nodes: Vec<Node>,
-    pub(super) leaves: Leaves,
+    nodes: Vec<Node>,
+    leaves: Leaves,
     /// By node that is a leaf: its number there.
     leaf_nodes: Vec<(u32, u32)>,
     handed_on: Vec<u32>,
@@ -95,6 +95,50 @@ impl<'a, const W: usize> Builder<'a, W> {
         Ok(drafts)
     }
 
+    /// A tree without a rule, whose root stays a leaf.
+    pub(super) fn unsorted(&mut self) -> Draft {
+        let node = self.nodes.len() as u32;
+        self.nodes.push(Node::leaf(node, 0, 0));
+        let leaf = self.leaves.place(Vec::new());
+        self.leaf_nodes.push((node, leaf));
+        Draft {
+            root: Root {
+                node,
+                rank_min: NO_RANK,
+            },
+            buckets: vec![Vec::new()],
+        }
+    }
+
+    /// All rules as what is below one answer of a root, or as one leaf. The first node is what
+    /// becomes of the answer's node; the numbers of the others begin at 1.
+    pub(super) fn bucket<G: Group<W>>(
+        &mut self,
+        region: &Pattern<W>,
+        one_leaf: bool,
+        first_group: usize,
+    ) -> Result<(Vec<Node>, Vec<G>), TooLarge> {
+        let list = (0..self.rules.len() as u32).collect();
+        self.nodes.push(Node::leaf(0, 0, 0));
+        if one_leaf {
+            self.leaf(0, list)?;
+        } else {
+            self.place(0, list, region, 1)?;
+        }
+        let groups = self.groups(first_group)?;
+        Ok((std::mem::take(&mut self.nodes), groups))
+    }
+
+    /// What was built, without roots.
+    pub(super) fn parts<G: Group<W>>(&mut self) -> Result<Parts<G>, TooLarge> {
+        let groups = self.groups(0)?;
+        Ok(Parts {
+            nodes: std::mem::take(&mut self.nodes),
+            groups,
+            roots: Vec::new(),
+        })
+    }
+
     /// A tree's root and all below it; its buckets, if wanted.
     fn root(
         &mut self,
@@ -124,7 +168,7 @@ impl<'a, const W: usize> Builder<'a, W> {
     }
 
     /// Builds what is below a node whose region is known.
-    pub(super) fn place(
+    fn place(
         &mut self,
         node: u32,
         mut list: Vec<u32>,
@@ -251,7 +295,7 @@ impl<'a, const W: usize> Builder<'a, W> {
     }
 
     /// The groups of all leaves, numbered from `first_group` on; points the leaf nodes at them.
-    pub(super) fn groups<G: Group<W>>(&mut self, first_group: usize) -> Result<Vec<G>, TooLarge> {
+    fn groups<G: Group<W>>(&mut self, first_group: usize) -> Result<Vec<G>, TooLarge> {
         if first_group + self.leaves.groups() >= GROUPS_MAX {
             return Err(TooLarge);
         }
@@ -287,12 +331,9 @@ pub(super) fn build<G: Group<W>, const W: usize>(
 ) -> (Result<Parts<G>, TooLarge>, u64) {
     let mut builder = Builder::new(rules, parameters, entries_max);
     let parts = builder.trees(false).and_then(|drafts| {
-        let groups = builder.groups(0)?;
-        Ok(Parts {
-            nodes: std::mem::take(&mut builder.nodes),
-            groups,
-            roots: drafts.iter().map(|draft| draft.root).collect(),
-        })
+        let mut parts = builder.parts()?;
+        parts.roots = drafts.iter().map(|draft| draft.root).collect();
+        Ok(parts)
     });
     (parts, builder.work)
 }

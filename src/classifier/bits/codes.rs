@@ -105,6 +105,15 @@ impl Codes {
     /// Codes for these rules; with `tables`, ports are coded, otherwise they stay what they are.
     pub(super) fn new(rules: &[FlatRule], tables: bool) -> Self {
         let ports = [0, 1].map(|port| PortCode::new(rules.iter().map(|r| r.ports[port]), tables));
+        Codes::with_ports(rules, ports)
+    }
+
+    /// Codes that separate any ports: rules may be added whatever they say of ports.
+    pub(super) fn open(rules: &[FlatRule]) -> Self {
+        Codes::with_ports(rules, [PortCode::Itself, PortCode::Itself])
+    }
+
+    fn with_ports(rules: &[FlatRule], ports: [PortCode; 2]) -> Self {
         let mut named: Vec<u16> = rules.iter().filter_map(|rule| rule.zone).collect();
         named.sort_unstable();
         named.dedup();
@@ -155,11 +164,9 @@ impl Codes {
         }
     }
 
-    /// Does a table name the zone, or can the rule do without?
+    /// Has the rule's zone a number, if it names one?
     pub(super) fn knows(&self, rule: &FlatRule) -> bool {
-        let zone_known = rule.zone.is_none_or(|zone| self.zone(zone) != 0);
-        let ports = self.ports.iter().zip(rule.ports);
-        zone_known && ports.into_iter().all(|(code, range)| code.separates(range))
+        rule.zone.is_none_or(|zone| self.zone(zone) != 0)
     }
 
     /// Adds ports and tag to a rule whose addresses are in `pattern`.
@@ -230,18 +237,6 @@ impl Codes {
     pub(super) fn bytes(&self) -> u64 {
         let zones = if self.zones.is_some() { 1 << 16 } else { 0 };
         self.ports.iter().map(PortCode::bytes).sum::<u64>() + zones
-    }
-}
-
-impl PortCode {
-    /// Do the codes tell the ports of the range from all others?
-    fn separates(&self, range: PortRange) -> bool {
-        let before = range.first.checked_sub(1);
-        let after = range.last.checked_add(1);
-        let differs = |outside: Option<u16>, inside: u16| {
-            outside.is_none_or(|outside| self.code(outside) != self.code(inside))
-        };
-        differs(before, range.first) && differs(after, range.last)
     }
 }
 

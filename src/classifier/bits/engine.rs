@@ -3,7 +3,7 @@
 //! of [`Portable`].
 #![allow(unsafe_code)]
 
-use super::frozen::{Frozen, Leaf, Node, Parts, Root};
+use super::frozen::{Frozen, Leaf, Node, Parts, Patch, Root};
 use super::gather::gather;
 use super::group::{Group, GroupV4, GroupV6};
 use super::key::{WORDS_V4, WORDS_V6};
@@ -29,7 +29,7 @@ pub(super) unsafe trait Engine<G, const W: usize>: Copy {
     fn fetch<T>(self, value: *const T);
 }
 
-/// Parts whose numbers all lead somewhere; nothing changes them.
+/// Parts whose numbers all lead somewhere; whatever changes them checks that.
 #[derive(Debug, Clone)]
 pub(super) struct Forest<G, const W: usize>(Parts<G>);
 
@@ -39,20 +39,26 @@ impl<G, const W: usize> Forest<G, W> {
     /// # Panics
     /// When one leads nowhere: a defect of the builder.
     pub(super) fn new(parts: Parts<G>) -> Self {
-        for (number, node) in parts.nodes.iter().enumerate() {
-            if node.is_leaf() {
-                let (first, count) = (node.detail.first(), node.detail.count());
-                assert!(node.base as usize == number && first + count <= parts.groups.len());
-                assert!(count > 0);
-            } else {
-                let children = 1usize << node.mask.count_ones();
-                assert!(node.base as usize + children <= parts.nodes.len());
-            }
-        }
-        for root in &parts.roots {
-            assert!((root.node as usize) < parts.nodes.len());
-        }
+        parts.check();
         Forest(parts)
+    }
+
+    /// Makes changes, having checked them.
+    ///
+    /// # Panics
+    /// As [`Forest::new`]; nothing is changed then.
+    pub(super) fn apply(&mut self, patch: &Patch<G>)
+    where
+        G: Copy,
+    {
+        patch.check(&self.0);
+        patch.apply(&mut self.0);
+    }
+
+    /// Makes room for changes.
+    pub(super) fn reserve(&mut self) {
+        self.0.nodes.reserve(self.0.nodes.len());
+        self.0.groups.reserve(self.0.groups.len());
     }
 
     pub(super) fn parts(&self) -> &Parts<G> {

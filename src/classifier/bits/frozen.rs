@@ -1,6 +1,7 @@
 //! What is asked: nodes, groups and the roots of the trees, in flat arrays.
 
 use super::Shape;
+use super::choose::Question;
 use super::codes::Codes;
 use super::engine::Forest;
 use super::gather::gather;
@@ -71,6 +72,37 @@ impl Node {
         self.mask == 0
     }
 
+    /// Do all its answers lead to one of so many nodes or groups? `own` is its number.
+    pub(super) fn leads_somewhere(self, own: usize, (nodes, groups): (usize, usize)) -> bool {
+        if self.is_leaf() {
+            let (first, count) = (self.detail.first(), self.detail.count());
+            return self.base as usize == own
+                && own < nodes
+                && count > 0
+                && first + count <= groups;
+        }
+        self.base as usize + (1usize << self.mask.count_ones()) <= nodes
+    }
+
+    /// A node of a bucket built on its own, as node `own` of a forest in which the bucket's nodes
+    /// but for the first stand from `first` on.
+    pub(super) fn moved(self, own: u32, first: u32) -> Self {
+        let base = if self.is_leaf() {
+            own
+        } else {
+            self.base - 1 + first
+        };
+        Node { base, ..self }
+    }
+
+    /// The question asked; `None` for a leaf.
+    pub(super) fn asks<const W: usize>(self) -> Option<Question> {
+        (!self.is_leaf()).then_some(Question {
+            word: self.word::<W>(),
+            mask: self.mask,
+        })
+    }
+
     /// The word asked; of a leaf, any.
     #[inline(always)]
     pub(super) fn word<const W: usize>(self) -> usize {
@@ -99,8 +131,19 @@ pub(super) struct Root {
 pub(super) struct Parts<G> {
     pub(super) nodes: Vec<Node>,
     pub(super) groups: Vec<G>,
-    /// By `rank_min`.
     pub(super) roots: Vec<Root>,
+}
+
+/// A change of [`Parts`].
+#[derive(Debug, Clone)]
+pub(super) struct Patch<G> {
+    /// To be added, in order.
+    pub(super) nodes: Vec<Node>,
+    pub(super) groups: Vec<G>,
+    /// Nodes that are there, by number, and what they become; the last one counts.
+    pub(super) replaced: Vec<(u32, Node)>,
+    /// By root.
+    pub(super) ranks_min: Vec<u32>,
 }
 
 /// The trees of one family.
@@ -149,7 +192,7 @@ impl<G: Group<W>, const W: usize> Frozen<G, W> {
         let parts = self.forest.parts();
         for root in &parts.roots {
             if path.rank <= root.rank_min {
-                break;
+                continue;
             }
             path.trees += 1;
             let (leaf, steps) = self.descend(root, words);
@@ -193,7 +236,45 @@ impl<G, const W: usize> Frozen<G, W> {
     }
 }
 
+impl<G: Copy> Patch<G> {
+    /// Panics when a number leads nowhere, these parts being changed.
+    pub(super) fn check(&self, parts: &Parts<G>) {
+        let first = parts.nodes.len();
+        let groups = parts.groups.len() + self.groups.len();
+        let sizes = (first + self.nodes.len(), groups);
+        for (number, node) in self.nodes.iter().enumerate() {
+            assert!(node.leads_somewhere(first + number, sizes));
+        }
+        for &(number, node) in &self.replaced {
+            assert!((number as usize) < first && node.leads_somewhere(number as usize, sizes));
+        }
+        assert_eq!(parts.roots.len(), self.ranks_min.len());
+    }
+
+    /// Changes the parts.
+    pub(super) fn apply(&self, parts: &mut Parts<G>) {
+        parts.nodes.extend_from_slice(&self.nodes);
+        parts.groups.extend_from_slice(&self.groups);
+        for &(number, node) in &self.replaced {
+            parts.nodes[number as usize] = node;
+        }
+        for (root, &rank_min) in parts.roots.iter_mut().zip(&self.ranks_min) {
+            root.rank_min = rank_min;
+        }
+    }
+}
+
 impl<G> Parts<G> {
+    /// Panics when a number leads nowhere.
+    pub(super) fn check(&self) {
+        let sizes = (self.nodes.len(), self.groups.len());
+        for (number, node) in self.nodes.iter().enumerate() {
+            assert!(node.leads_somewhere(number, sizes), "node {number}");
+        }
+        let mut roots = self.roots.iter();
+        assert!(roots.all(|root| (root.node as usize) < sizes.0));
+    }
+
     /// Most nodes and groups a lookup meets at a node and below.
     fn worst(&self, number: u32) -> (u32, u32) {
         let node = self.nodes[number as usize];

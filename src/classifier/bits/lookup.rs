@@ -126,7 +126,7 @@ where
     let mut best = NO_RANK;
     for root in &parts.roots {
         if best <= root.rank_min {
-            break;
+            continue;
         }
         let mut node = parts.nodes[root.node as usize];
         while !node.is_leaf() {

@@ -35,12 +35,14 @@ mod leaves;
 mod lookup;
 mod parameters;
 mod tune;
+mod update;
 
 #[cfg(test)]
 mod tests;
 
 pub use parameters::Parameters;
 pub use tune::Budget;
+pub use update::{Updatable, UpdateError};
 
 use self::build::TooLarge;
 use self::engine::{LOOKUPS, Level};

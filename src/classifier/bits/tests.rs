@@ -250,6 +250,67 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// After every change the trees answer as the linear reference of the rules there are, and
+    /// snapshots taken before go on answering as they did.
+    #[test]
+    fn changed_rules_are_decided_as_by_the_linear_reference(seed: u64, shape in 0..SHAPES.len()) {
+        let families = [Family::V4, Family::V6];
+        let mut random = Random(seed);
+        let mut rules = random_rules(&SHAPES[shape], 120, &families, &mut random);
+        let ranks: Vec<u32> = (0..120).map(|position| 1_000 + 10 * position).collect();
+        let budget = Budget { tries_max: 3, ..Budget::default() };
+        let mut updatable = Updatable::new(&rules, &ranks, &budget).unwrap();
+        let mut held = updatable.snapshot();
+        let mut model: Vec<(u32, Rule)> = ranks.into_iter().zip(rules.rules().to_vec()).collect();
+        let mut before = model.clone();
+        for step in 0..40 {
+            if random.percent(50) && !model.is_empty() {
+                let (rank, _) = model.remove(random.below(model.len()));
+                prop_assert_eq!(updatable.remove(rank), Ok(()));
+                prop_assert_eq!(updatable.remove(rank), Err(UpdateError::Missing(rank)));
+            } else {
+                let rank = random.below(3_000) as u32;
+                let rule = random_rule(&mut rules, &mut random, &SHAPES[shape], &families);
+                let at = model.partition_point(|(other, _)| *other < rank);
+                let is_taken = model.get(at).is_some_and(|(other, _)| *other == rank);
+                match updatable.add(rank, &rules, &rule) {
+                    Ok(()) => {
+                        prop_assert!(!is_taken);
+                        model.insert(at, (rank, rule));
+                    }
+                    Err(UpdateError::Taken(_)) => prop_assert!(is_taken),
+                    Err(UpdateError::BuildAnew(_)) => {}
+                    Err(other) => panic!("{other}"),
+                }
+            }
+            check_model(&rules, &model, &updatable.snapshot(), &mut random);
+            if step % 7 == 0 {
+                check_model(&rules, &before, &held, &mut random);
+                (held, before) = (updatable.snapshot(), model.clone());
+            }
+        }
+    }
+}
+
+/// Holds trees against asking the rules of a model one after another.
+fn check_model(rules: &RuleSet, model: &[(u32, Rule)], bits: &Bits, random: &mut Random) {
+    let keys: Vec<FlowKey> = (0..60)
+        .filter(|_| !model.is_empty())
+        .map(|_| key_at(rules, &model[random.below(model.len())].1, random))
+        .collect();
+    let mut decisions = vec![None; keys.len()];
+    bits.classify_batch(&keys, &mut decisions);
+    for (key, decision) in keys.iter().zip(decisions) {
+        let first = model.iter().find(|(_, rule)| rules.matches(rule, key));
+        let expected = first.map(|(rank, _)| RuleIndex(*rank));
+        assert_eq!(decision, expected, "{key}");
+        assert_eq!(bits.classify(key), expected, "{key} alone");
+    }
+}
+
 #[test]
 fn larger_sets_are_decided_as_by_the_linear_reference() {
     for (place, profile) in [Profile::AccessList, Profile::Firewall, Profile::Chain]

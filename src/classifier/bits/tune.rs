@@ -94,7 +94,19 @@ pub(super) struct Coded<const W: usize> {
 
 impl<const W: usize> Coded<W> {
     pub(super) fn new(flat: &[FlatRule], widen: Widen<W>) -> Self {
-        let codes = [false, true].map(|tables| Codes::new(flat, tables));
+        Coded::with_codes(
+            flat,
+            widen,
+            [false, true].map(|tables| Codes::new(flat, tables)),
+        )
+    }
+
+    /// Coded so that rules with any ports can be added.
+    pub(super) fn open(flat: &[FlatRule], widen: Widen<W>) -> Self {
+        Coded::with_codes(flat, widen, [(); 2].map(|()| Codes::open(flat)))
+    }
+
+    fn with_codes(flat: &[FlatRule], widen: Widen<W>, codes: [Codes; 2]) -> Self {
         let rules = codes
             .each_ref()
             .map(|codes| flat.iter().map(|rule| widen(rule, codes)).collect());
