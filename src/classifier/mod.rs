@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! RuleSet (IR) ──▶ linear        the obvious slow reference
-//!            └───▶ tree          compiled, immutable, what forwards
+//!            └───▶ tree          compiled, immutable, what forwards: by classes of fields, or
+//!                   └─▶ bits     by bits of the key, whichever is faster
 //! ```
 //!
 //! This room knows no packet in flight, no manifest and no time; of `wire` it uses the [`FlowKey`]

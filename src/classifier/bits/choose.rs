@@ -50,12 +50,12 @@ pub(super) fn choose<const W: usize>(
     let scale = list.len() as f32 / sample.len() as f32;
     let bits_max = ((list.len() as f64 * parameters.fan).max(2.0).log2() as u32).clamp(1, BITS_MAX);
     let mut best: Option<(f32, Question)> = None;
-    for word in 0..W {
+    for (word, &known) in known.iter().enumerate() {
         let ones = sample.iter().fold(0, |all, r| all | r.pattern.value[word]);
         let zeros = sample.iter().fold(0, |all, r| {
             all | (r.pattern.care[word] & !r.pattern.value[word])
         });
-        let candidates = ones & zeros & !known[word];
+        let candidates = ones & zeros & !known;
         if candidates == 0 {
             continue;
         }

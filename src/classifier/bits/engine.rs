@@ -173,9 +173,9 @@ impl<'a, G, const W: usize> Batch<'a, G, W> {
         let mut leaves = [Leaf::NOWHERE; LOOKUPS];
         let mut deeper = [0u8; LOOKUPS];
         let mut left = 0;
-        for place in 0..count.min(LOOKUPS) {
+        for (place, leaf) in leaves.iter_mut().enumerate().take(count) {
             let node = self.step(engine, place);
-            leaves[place] = node.detail;
+            *leaf = node.detail;
             deeper[left & (LOOKUPS - 1)] = place as u8;
             left += usize::from(!node.is_leaf());
         }
@@ -450,13 +450,14 @@ mod x86 {
             // eight of eight bits, at any alignment.
             let equal = unsafe {
                 let mut halves = [_mm256_setzero_si256(); 2];
-                for word in 0..4 {
-                    let key = _mm256_set1_epi64x(words[word] as i64);
-                    let open = _mm_loadl_epi64(group.open_bits[word].as_ptr().cast());
+                let lanes = group.value.iter().zip(&group.open_bits);
+                for (&word, (values, open_bits)) in words.iter().zip(lanes) {
+                    let key = _mm256_set1_epi64x(word as i64);
+                    let open = _mm_loadl_epi64(open_bits.as_ptr().cast());
                     let opens = [open, _mm_srli_si128::<4>(open)];
                     for (half, open) in halves.iter_mut().zip(opens).enumerate() {
                         let (differ, open) = open;
-                        let values = group.value[word][4 * half..].as_ptr();
+                        let values = values[4 * half..].as_ptr();
                         let value = _mm256_loadu_si256(values.cast());
                         let open = _mm256_cvtepu8_epi64(open);
                         let other = _mm256_srlv_epi64(_mm256_xor_si256(key, value), open);

@@ -94,10 +94,11 @@ fn ask_others<E, G, const W: usize>(
             continue;
         }
         some.turn(root, above.count_ones() as usize);
-        for place in 0..some.count() {
+        let count = some.count();
+        for (place, slot) in lookups.iter_mut().enumerate().take(count) {
             let lookup = above.trailing_zeros() as usize & (LOOKUPS - 1);
             above &= above - 1;
-            lookups[place] = lookup as u8;
+            *slot = lookup as u8;
             some.words[place] = all.words[lookup];
             some.enter(engine, place, frozen.fetch_nodes);
         }

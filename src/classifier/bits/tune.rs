@@ -75,7 +75,7 @@ impl Default for Budget {
     fn default() -> Self {
         Budget {
             work_least: 12_000_000,
-            rule_work: 900,
+            rule_work: 600,
             tries_max: 120,
             rule_bytes: 100.0,
             rule_bytes_large: 56.0,

@@ -22,8 +22,10 @@ pub struct Statistics {
     /// Equivalence classes by family (IPv4, IPv6) and field (source, destination, protocol, source
     /// port, destination port, zone).
     pub classes: [[u32; 6]; 2],
-    /// Memory of the compiled form.
+    /// Memory of what lookups read.
     pub bytes: u64,
+    /// Memory kept beside it: with bits, the tables [`Tree::classes`](super::Tree::classes) reads.
+    pub bytes_beside: u64,
     /// How keys are decided.
     pub strategy: Strategy,
     /// Picoseconds a lookup takes by the model of each strategy that could be compiled: classes,
@@ -33,7 +35,7 @@ pub struct Statistics {
 
 impl Statistics {
     /// Says what the trees of bits are like instead.
-    pub(super) fn turn_to_bits(&mut self, bits: &Bits, class_tables_bytes: u64) {
+    pub(super) fn turn_to_bits(&mut self, bits: &Bits, tables_bytes: u64) {
         let shape = bits.shape();
         self.strategy = Strategy::Bits;
         self.nodes = shape.nodes;
@@ -41,7 +43,8 @@ impl Statistics {
         self.forks = 0;
         self.depth_max = shape.depth_max;
         self.rules_tested_max = shape.rules_tested_max;
-        self.bytes = class_tables_bytes + bits.bytes();
+        self.bytes = bits.bytes();
+        self.bytes_beside = tables_bytes;
     }
 
     /// Counts one family's tree.
