@@ -1,6 +1,5 @@
 //! The processor's own means: bits gathered by one instruction, eight rules tested at once, memory
-//! asked for ahead, numbers that were checked once not checked again. Each engine gives the answers
-//! of [`Portable`].
+//! asked for ahead, numbers checked once not checked again. All engines answer like [`Portable`].
 #![allow(unsafe_code)]
 
 use super::frozen::{Frozen, Leaf, Node, Parts, Patch, Root};
@@ -368,16 +367,24 @@ mod x86 {
         !at_most
     }
 
+    /// Half of a word, the lower one first, read alone: it is spread straight from memory then.
+    #[inline(always)]
+    fn half<const NUMBER: usize>(word: &u64) -> i32 {
+        const { assert!(NUMBER < 2) };
+        // SAFETY: reads four of the eight bytes of the word.
+        unsafe { std::ptr::from_ref(word).cast::<i32>().add(NUMBER).read() }
+    }
+
     /// Lanes are not zero where ports or tag do not match.
     #[inline(always)]
-    fn ports_differ(ports: &PortLanes, word: u64) -> __m256i {
+    fn ports_differ(ports: &PortLanes, word: &u64) -> __m256i {
         // SAFETY: AVX2 is there, as an `Avx2` was needed to come here; the loads read 16 bytes of
         // arrays of eight numbers of 16 bits.
         unsafe {
-            let code = _mm256_set1_epi32(word as i32);
+            let code = _mm256_set1_epi32(half::<0>(word));
             let below = _mm256_subs_epu16(load(&ports.low), code);
             let above = _mm256_subs_epu16(code, load(&ports.high));
-            let tag = _mm_set1_epi16((word >> 32) as i16);
+            let tag = _mm_set1_epi16(half::<1>(word) as i16);
             let value = _mm_loadu_si128(ports.tag_value.as_ptr().cast());
             let care = _mm_loadu_si128(ports.tag_care.as_ptr().cast());
             let tag = _mm256_cvtepu16_epi32(_mm_and_si128(_mm_xor_si128(tag, value), care));
@@ -409,18 +416,22 @@ mod x86 {
         fn test(self, group: &GroupV4, words: &[u64; WORDS_V4]) -> u32 {
             // SAFETY: `self` proves AVX2.
             let differ = unsafe {
-                let differ = |key: u32, value, care| {
-                    let key = _mm256_set1_epi32(key as i32);
+                let differ = |key: i32, value, care| {
+                    let key = _mm256_set1_epi32(key);
                     _mm256_and_si256(_mm256_xor_si256(key, load(value)), load(care))
                 };
-                let source = differ(words[0] as u32, &group.source_value, &group.source_care);
+                let source = differ(
+                    half::<0>(&words[0]),
+                    &group.source_value,
+                    &group.source_care,
+                );
                 let destination = differ(
-                    (words[0] >> 32) as u32,
+                    half::<1>(&words[0]),
                     &group.destination_value,
                     &group.destination_care,
                 );
                 let addresses = _mm256_or_si256(source, destination);
-                _mm256_or_si256(addresses, ports_differ(&group.ports, words[1]))
+                _mm256_or_si256(addresses, ports_differ(&group.ports, &words[1]))
             };
             first_zero(differ, &group.ports)
         }
@@ -465,7 +476,7 @@ mod x86 {
                     }
                 }
                 let equal = halves.map(|half| _mm256_cmpeq_epi64(half, _mm256_setzero_si256()));
-                let ports = ports_differ(&group.ports, words[4]);
+                let ports = ports_differ(&group.ports, &words[4]);
                 let zero = _mm256_cmpeq_epi32(ports, _mm256_setzero_si256());
                 let ports = _mm256_movemask_ps(_mm256_castsi256_ps(zero)) as u32;
                 let low = _mm256_movemask_pd(_mm256_castsi256_pd(equal[0])) as u32;

@@ -7,6 +7,9 @@ use super::group::{Group, NO_RANK};
 use crate::classifier::RuleIndex;
 use crate::wire::FlowKey;
 
+/// Bytes of a cache line.
+const LINE_BYTES: usize = 64;
+
 /// Answers up to [`LOOKUPS`] keys of the trees' family. Says no, with answers that mean nothing, when keys of
 /// the other family are among them.
 #[inline(always)]
@@ -63,6 +66,10 @@ where
     E: Engine<G, W>,
 {
     let mut strange = false;
+    // Keys come from elsewhere; all of them are on their way while the first are taken.
+    for line in 0..=size_of_val(keys) / LINE_BYTES {
+        engine.fetch(keys.as_ptr().cast::<[u8; LINE_BYTES]>().wrapping_add(line));
+    }
     for (place, key) in keys.iter().enumerate().take(LOOKUPS) {
         strange |= key.family != G::FAMILY;
         G::write(&mut batch.words[place], key, word(key));
