@@ -2,10 +2,10 @@
 //!
 //! `cargo bench --bench classify [-- FILTER…] [--json]` prints a row for each rule set, trace and
 //! strategy; FILTER keeps sets whose name contains it. With `CLASSBENCH_DIR` naming a directory of
-//! ClassBench rule files (`NAME.rules`) and their traces (`NAME.uniform.tsv`, `NAME.mixed.tsv`), each
-//! plain or `.xz`, these are measured too (with `--json`, instead), and every expected answer is
-//! checked. `--json` prints one object a line for each set, trace and batch, of the strategy that
-//! the compiler takes.
+//! ClassBench rule files (`NAME.rules`) and their traces (`NAME.uniform.tsv`, `NAME.mixed.tsv`),
+//! each plain or `.xz`, these are measured too (with `--json`, instead), and every expected answer
+//! is checked. `--json` prints one object a line for each set, trace and batch, of the strategy
+//! that the compiler takes.
 //!
 //! A rate is the median of several passes over all keys on one core, in CPU time (`best` is the
 //! quickest pass at batch 64: on a machine with neighbours the two differ). Strategies take turns

@@ -1,9 +1,9 @@
 //! Step 4: the trees.
 //!
-//! A node's **region** is what is known of every key that gets there: the answers on the way. In it,
-//! a rule that a stronger one covers is dropped, and a rule that covers the whole region ends the
-//! list. A rule handed on is left to the next tree; since the strongest rule of a key is dropped
-//! nowhere and is in some tree's leaf for that key, the smallest rank of all trees decides.
+//! A node's **region** is what is known of every key that gets there: the answers on the way. In
+//! it, a rule that a stronger one covers is dropped, and a rule that covers the whole region ends
+//! the list. A rule handed on is left to the next tree; since the strongest rule of a key is
+//! dropped nowhere and is in some tree's leaf for that key, the smallest rank of all trees decides.
 
 use super::choose::{HandOn, Question, choose};
 use super::frozen::{GROUPS_MAX, Node, Parts, Root};

@@ -2,9 +2,9 @@
 //!
 //! The cost of a list of `n` rules is `n · max(n, 8)`: each rule stands for the same traffic, and a
 //! lookup that reaches the list pays for its length, but never less than for one group. Bits are
-//! taken one by one; each is the one that leaves the cheapest lists. A rule that does not care about
-//! a bit goes to both sides. Where rules may be handed on to the next tree, a rule that would be
-//! copied too often is, at a price.
+//! taken one by one; each is the one that leaves the cheapest lists. A rule that does not care
+//! about a bit goes to both sides. Where rules may be handed on to the next tree, a rule that would
+//! be copied too often is, at a price.
 
 use super::group::LANES;
 use super::key::WideRule;

@@ -1,10 +1,10 @@
 //! Step 2: small numbers are coded, so that few bits tell apart what rules tell apart.
 //!
 //! **Ports.** The ends of the rules' ranges cut the ports into intervals; each interval gets a code
-//! of up to 16 bits, left-aligned, rising with the port. Intervals are split where the fewest ranges
-//! lie across, so that most ranges become a prefix of the codes, and a tree can ask for them bit by
-//! bit. A range of ports is exactly the range of the codes of its ends. Ports may also be left as
-//! they are: that saves a lookup, and the tuner tries both.
+//! of up to 16 bits, left-aligned, rising with the port. Intervals are split where the fewest
+//! ranges lie across, so that most ranges become a prefix of the codes, and a tree can ask for them
+//! bit by bit. A range of ports is exactly the range of the codes of its ends. Ports may also be
+//! left as they are: that saves a lookup, and the tuner tries both.
 //!
 //! **Zones.** A zone some rule names gets a number from 1; all others share 0.
 

@@ -10,8 +10,8 @@ use crate::wire::FlowKey;
 /// Bytes of a cache line.
 const LINE_BYTES: usize = 64;
 
-/// Answers up to [`LOOKUPS`] keys of the trees' family. Says no, with answers that mean nothing, when keys of
-/// the other family are among them.
+/// Answers up to [`LOOKUPS`] keys of the trees' family. Says no, with answers that mean nothing,
+/// when keys of the other family are among them.
 #[inline(always)]
 pub(super) fn run<E, G, const W: usize>(
     engine: E,

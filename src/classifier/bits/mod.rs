@@ -15,17 +15,17 @@
 //!         ─ group ──▶ rank          the first matching lane; the smallest rank of all trees decides
 //! ```
 //!
-//! Terms: a **rank** is what a lookup answers, the position of the rule in its set. A bit a rule does
-//! not care about is **open** in it. A **region** is what the answers on the way to a node say about
-//! every key that gets there. A rule is **handed on** from one tree to the next.
+//! Terms: a **rank** is what a lookup answers, the position of the rule in its set. A bit a rule
+//! does not care about is **open** in it. A **region** is what the answers on the way to a node say
+//! about every key that gets there. A rule is **handed on** from one tree to the next.
 //!
 //! **One rule followed.** `allow 10.1.0.0/16 → any, TCP 80-443` at position 7 becomes one
 //! [`FlatRule`](expand::FlatRule) of rank 7. Its pattern cares about the upper 16 of the 32 source
-//! bits in word 0 and the protocol's 8 bits in word 1; the port range, which is no prefix, leaves the
-//! lower bits open and is compared in the leaf. A root asking for 10 bits, 3 of which the pattern
-//! leaves open, has it in 2³ of its 1,024 lists, or hands it on when that is one open bit too many.
-//! In a list of eight rules or fewer it gets a lane of a group: value and care of both addresses, the
-//! ends of both port ranges, value and care of the tag, and the rank 7.
+//! bits in word 0 and the protocol's 8 bits in word 1; the port range, which is no prefix, leaves
+//! the lower bits open and is compared in the leaf. A root asking for 10 bits, 3 of which the
+//! pattern leaves open, has it in 2³ of its 1,024 lists, or hands it on when that is one open bit
+//! too many. In a list of eight rules or fewer it gets a lane of a group: value and care of both
+//! addresses, the ends of both port ranges, value and care of the tag, and the rank 7.
 //!
 //! **One key followed.** Its words are made once. In the first tree the root's bits pick a child,
 //! whose bits pick one of its own, down to a leaf; the group there gives the rank of the first lane

@@ -209,7 +209,8 @@ fn draw(parameters: &mut Parameters, field: usize, random: &mut Random) {
     }
 }
 
-/// What a lookup costs by the model, and that with what memory beyond the budget costs. Also sets how many steps a batch takes unasked.
+/// What a lookup costs by the model, and that with what memory beyond the budget costs. Also sets
+/// how many steps a batch takes unasked.
 fn rate<G: Group<W>, const W: usize>(
     frozen: &mut Frozen<G, W>,
     keys: &[[u64; W]],

@@ -1,13 +1,13 @@
 //! Rules added and removed one at a time.
 //!
 //! A tree's root sorts its rules into **buckets**, one for each answer. A rule added or removed
-//! touches the buckets it can be asked in, few of them: these are built anew, and nothing else. What
-//! is built is put behind the nodes and groups that are there; what it replaces stays unused until
-//! the whole is built again, which restores speed and memory.
+//! touches the buckets it can be asked in, few of them: these are built anew, and nothing else.
+//! What is built is put behind the nodes and groups that are there; what it replaces stays unused
+//! until the whole is built again, which restores speed and memory.
 //!
-//! Readers hold a snapshot and never wait. Two copies of the trees take turns: the change is made to
-//! the one that is not in use, and once more to the other when its turn comes. Only where a reader
-//! still holds that one, all is copied.
+//! Readers hold a snapshot and never wait. Two copies of the trees take turns: the change is made
+//! to the one that is not in use, and once more to the other when its turn comes. Only where a
+//! reader still holds that one, all is copied.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
