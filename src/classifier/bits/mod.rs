@@ -12,7 +12,7 @@
 //!
 //! FlowKey ─ key ────▶ words         addresses, coded ports, protocol, zone
 //!         ─ lookup ─▶ leaf          child = base + gather(word, mask), for up to 64 keys at once
-//!         ─ group ──▶ rank          the first matching lane; the smallest rank of all trees decides
+//!         ─ group ──▶ rank          the first matching lane; of all trees, the smallest decides
 //! ```
 //!
 //! Terms: a **rank** is what a lookup answers, the position of the rule in its set. A bit a rule
