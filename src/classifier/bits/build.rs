@@ -84,6 +84,10 @@ impl<'a, const W: usize> Builder<'a, W> {
             self.nodes.push(Node::leaf(node, 0, 0));
             let all = std::mem::take(&mut left);
             let buckets = self.root(node, all, keep_buckets)?;
+            if keep_buckets {
+                // A rule is removed from the trees it is in: no other may have it in a group.
+                self.leaves.close();
+            }
             left = std::mem::take(&mut self.handed_on);
             left.sort_unstable();
             left.dedup();

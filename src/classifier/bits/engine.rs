@@ -17,15 +17,19 @@ pub(super) const LOOKUPS: usize = 64;
 ///
 /// # Safety
 /// What `gather` gives is below two to the number of bits of the mask.
-pub(super) unsafe trait Engine<G, const W: usize>: Copy {
+pub(super) unsafe trait Means: Copy {
     /// The bits of `word` that `mask` names, close together.
     fn gather(self, word: u64, mask: u64) -> u32;
-    /// As [`Group::test`].
-    fn test(self, group: &G, words: &[u64; W]) -> u32;
     /// Bit by bit: is the rank above the limit?
     fn above(self, ranks: &[u32; LOOKUPS], limit: u32) -> u64;
     /// Lets the processor fetch a value while other work goes on. Any address will do.
     fn fetch<T>(self, value: *const T);
+}
+
+/// Tests groups of one kind.
+pub(super) trait Engine<G, const W: usize>: Means {
+    /// As [`Group::test`].
+    fn test(self, group: &G, words: &[u64; W]) -> u32;
 }
 
 /// Parts whose numbers all lead somewhere; whatever changes them checks that.
@@ -33,19 +37,13 @@ pub(super) unsafe trait Engine<G, const W: usize>: Copy {
 pub(super) struct Forest<G, const W: usize>(Parts<G>);
 
 impl<G, const W: usize> Forest<G, W> {
-    /// Checks every number.
-    ///
-    /// # Panics
-    /// When one leads nowhere: a defect of the builder.
+    /// Checks every number; panics when one leads nowhere, a defect of the builder.
     pub(super) fn new(parts: Parts<G>) -> Self {
         parts.check();
         Forest(parts)
     }
 
-    /// Makes changes, having checked them.
-    ///
-    /// # Panics
-    /// As [`Forest::new`]; nothing is changed then.
+    /// Makes changes; panics as [`Forest::new`] does, having changed nothing then.
     pub(super) fn apply(&mut self, patch: &Patch<G>)
     where
         G: Copy,
@@ -258,15 +256,10 @@ impl Level {
 pub(super) struct Portable;
 
 // SAFETY: one bit is gathered for each bit of the mask.
-unsafe impl<G: Group<W>, const W: usize> Engine<G, W> for Portable {
+unsafe impl Means for Portable {
     #[inline(always)]
     fn gather(self, word: u64, mask: u64) -> u32 {
         gather(word, mask)
-    }
-
-    #[inline(always)]
-    fn test(self, group: &G, words: &[u64; W]) -> u32 {
-        group.test(words)
     }
 
     #[inline(always)]
@@ -279,6 +272,13 @@ unsafe impl<G: Group<W>, const W: usize> Engine<G, W> for Portable {
 
     #[inline(always)]
     fn fetch<T>(self, _value: *const T) {}
+}
+
+impl<G: Group<W>, const W: usize> Engine<G, W> for Portable {
+    #[inline(always)]
+    fn test(self, group: &G, words: &[u64; W]) -> u32 {
+        group.test(words)
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -392,6 +392,25 @@ mod x86 {
         }
     }
 
+    /// Lanes are not zero where the word differs above the open bits: lanes 0 to 3, and 4 to 7.
+    #[inline(always)]
+    fn word_differs(word: &u64, values: &[u64; LANES], open: &[u8; LANES]) -> (__m256i, __m256i) {
+        // SAFETY: AVX2 is there, as an `Avx2` was needed to come here; the loads read four of the
+        // eight values each, and the eight bytes.
+        unsafe {
+            let key = _mm256_set1_epi64x(*word as i64);
+            let open = _mm_loadl_epi64(open.as_ptr().cast());
+            let low = _mm256_loadu_si256(values.as_ptr().cast());
+            let high = _mm256_loadu_si256(values.as_ptr().add(4).cast());
+            let low_open = _mm256_cvtepu8_epi64(open);
+            let high_open = _mm256_cvtepu8_epi64(_mm_srli_si128::<4>(open));
+            (
+                _mm256_srlv_epi64(_mm256_xor_si256(key, low), low_open),
+                _mm256_srlv_epi64(_mm256_xor_si256(key, high), high_open),
+            )
+        }
+    }
+
     /// The rank of the first lane that is zero.
     #[inline(always)]
     fn first_zero(differ: __m256i, ports: &PortLanes) -> u32 {
@@ -405,13 +424,25 @@ mod x86 {
     }
 
     // SAFETY: the instruction gathers one bit for each bit of the mask.
-    unsafe impl Engine<GroupV4, WORDS_V4> for Avx2 {
+    unsafe impl Means for Avx2 {
         #[inline(always)]
         fn gather(self, word: u64, mask: u64) -> u32 {
             // SAFETY: `self` proves BMI2.
             unsafe { _pext_u64(word, mask) as u32 }
         }
 
+        #[inline(always)]
+        fn above(self, ranks: &[u32; LOOKUPS], limit: u32) -> u64 {
+            ranks_above(ranks, limit)
+        }
+
+        #[inline(always)]
+        fn fetch<T>(self, value: *const T) {
+            fetch_lines(value);
+        }
+    }
+
+    impl Engine<GroupV4, WORDS_V4> for Avx2 {
         #[inline(always)]
         fn test(self, group: &GroupV4, words: &[u64; WORDS_V4]) -> u32 {
             // SAFETY: `self` proves AVX2.
@@ -435,66 +466,33 @@ mod x86 {
             };
             first_zero(differ, &group.ports)
         }
-
-        #[inline(always)]
-        fn above(self, ranks: &[u32; LOOKUPS], limit: u32) -> u64 {
-            ranks_above(ranks, limit)
-        }
-
-        #[inline(always)]
-        fn fetch<T>(self, value: *const T) {
-            fetch_lines(value);
-        }
     }
 
-    // SAFETY: the instruction gathers one bit for each bit of the mask.
-    unsafe impl Engine<GroupV6, WORDS_V6> for Avx2 {
-        #[inline(always)]
-        fn gather(self, word: u64, mask: u64) -> u32 {
-            // SAFETY: `self` proves BMI2.
-            unsafe { _pext_u64(word, mask) as u32 }
-        }
-
+    impl Engine<GroupV6, WORDS_V6> for Avx2 {
         #[inline(always)]
         fn test(self, group: &GroupV6, words: &[u64; WORDS_V6]) -> u32 {
-            // SAFETY: `self` proves AVX2. The loads read four of eight numbers of 64 bits, and all
-            // eight of eight bits, at any alignment.
+            // SAFETY: `self` proves AVX2.
             let equal = unsafe {
-                let mut halves = [_mm256_setzero_si256(); 2];
-                let lanes = group.value.iter().zip(&group.open_bits);
-                for (&word, (values, open_bits)) in words.iter().zip(lanes) {
-                    let key = _mm256_set1_epi64x(word as i64);
-                    let open = _mm_loadl_epi64(open_bits.as_ptr().cast());
-                    let opens = [open, _mm_srli_si128::<4>(open)];
-                    for (half, open) in halves.iter_mut().zip(opens).enumerate() {
-                        let (differ, open) = open;
-                        let values = values[4 * half..].as_ptr();
-                        let value = _mm256_loadu_si256(values.cast());
-                        let open = _mm256_cvtepu8_epi64(open);
-                        let other = _mm256_srlv_epi64(_mm256_xor_si256(key, value), open);
-                        *differ = _mm256_or_si256(*differ, other);
-                    }
-                }
-                let equal = halves.map(|half| _mm256_cmpeq_epi64(half, _mm256_setzero_si256()));
+                let (values, open) = (&group.value, &group.open_bits);
+                // Written out: a closure would be a function without AVX2.
+                let one = word_differs(&words[0], &values[0], &open[0]);
+                let two = word_differs(&words[1], &values[1], &open[1]);
+                let three = word_differs(&words[2], &values[2], &open[2]);
+                let four = word_differs(&words[3], &values[3], &open[3]);
+                let low = _mm256_or_si256(_mm256_or_si256(one.0, two.0), three.0);
+                let high = _mm256_or_si256(_mm256_or_si256(one.1, two.1), three.1);
+                let (low, high) = (_mm256_or_si256(low, four.0), _mm256_or_si256(high, four.1));
+                let low = _mm256_cmpeq_epi64(low, _mm256_setzero_si256());
+                let high = _mm256_cmpeq_epi64(high, _mm256_setzero_si256());
                 let ports = ports_differ(&group.ports, &words[4]);
                 let zero = _mm256_cmpeq_epi32(ports, _mm256_setzero_si256());
                 let ports = _mm256_movemask_ps(_mm256_castsi256_ps(zero)) as u32;
-                let low = _mm256_movemask_pd(_mm256_castsi256_pd(equal[0])) as u32;
-                let high = _mm256_movemask_pd(_mm256_castsi256_pd(equal[1])) as u32;
+                let low = _mm256_movemask_pd(_mm256_castsi256_pd(low)) as u32;
+                let high = _mm256_movemask_pd(_mm256_castsi256_pd(high)) as u32;
                 ports & (low | high << 4)
             };
             let rank = group.ports.rank[equal.trailing_zeros() as usize & (LANES - 1)];
             if equal == 0 { NO_RANK } else { rank }
-        }
-
-        #[inline(always)]
-        fn above(self, ranks: &[u32; LOOKUPS], limit: u32) -> u64 {
-            ranks_above(ranks, limit)
-        }
-
-        #[inline(always)]
-        fn fetch<T>(self, value: *const T) {
-            fetch_lines(value);
         }
     }
 }

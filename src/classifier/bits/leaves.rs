@@ -38,6 +38,12 @@ impl Leaves {
         leaf
     }
 
+    /// Shares nothing of what was placed so far with what comes.
+    pub(super) fn close(&mut self) {
+        self.known.clear();
+        self.open.clear();
+    }
+
     fn pack(&mut self, list: &[u32]) -> u32 {
         let mut best: Option<(usize, usize)> = None;
         for (place, &leaf) in self.open.iter().enumerate() {

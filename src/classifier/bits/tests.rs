@@ -251,7 +251,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(ProptestConfig::with_cases(60))]
 
     /// After every change the trees answer as the linear reference of the rules there are, and
     /// snapshots taken before go on answering as they did.
