@@ -2,7 +2,7 @@
 //!
 //! A rule line is `@source/length destination/length low : high low : high protocol/mask …`; first
 //! match wins. A trace line is source, destination, source port, destination port, protocol and the
-//! number of the deciding rule (-1 for none), in decimal.
+//! number of the deciding rule (-1 for none), in decimal; IPv6 addresses are written as text.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use portcullis::classifier::{
 };
 use portcullis::wire::{Address, Family, FlowKey};
 
-use crate::Case;
+use crate::{Case, Trace};
 
 /// The cases of a directory whose name is wanted, by name.
 pub fn cases<'a>(
@@ -35,9 +35,18 @@ pub fn cases<'a>(
 }
 
 fn case(directory: &Path, name: String) -> Case {
-    let rules = read(directory.join(format!("{name}.rules")));
-    let trace = read(directory.join(format!("{name}.uniform.tsv")));
-    let (keys, expected) = trace.lines().map(key).unzip();
+    let rules = read(directory.join(format!("{name}.rules"))).expect("rules are there");
+    let traces = ["uniform", "mixed"].into_iter().filter_map(|trace| {
+        let text = read(directory.join(format!("{name}.{trace}.tsv")))?;
+        let (keys, expected) = text.lines().map(key).unzip();
+        Some(Trace {
+            name: trace,
+            keys,
+            expected: Some(expected),
+        })
+    });
+    let traces: Vec<Trace> = traces.collect();
+    assert!(!traces.is_empty(), "{name} has no trace");
     let mut set = RuleSet::new();
     for line in rules.lines() {
         let rule = rule(&mut set, line);
@@ -46,17 +55,19 @@ fn case(directory: &Path, name: String) -> Case {
     Case {
         name,
         rules: set,
-        keys,
-        expected: Some(expected),
+        traces,
     }
 }
 
-/// The file's text, or that of the file with `.xz` behind its name.
-fn read(path: PathBuf) -> String {
+/// The file's text, or that of the file with `.xz` behind its name; `None` when neither is there.
+fn read(path: PathBuf) -> Option<String> {
     if let Ok(text) = fs::read_to_string(&path) {
-        return text;
+        return Some(text);
     }
     let packed = path.with_added_extension("xz");
+    if !packed.exists() {
+        return None;
+    }
     let output = Command::new("xz").arg("-dc").arg(&packed).output();
     let output = output.expect("the program xz unpacks rule files");
     assert!(
@@ -64,7 +75,7 @@ fn read(path: PathBuf) -> String {
         "cannot unpack {}",
         packed.display()
     );
-    String::from_utf8(output.stdout).expect("rule files are text")
+    Some(String::from_utf8(output.stdout).expect("rule files are text"))
 }
 
 fn rule(set: &mut RuleSet, line: &str) -> Rule {
@@ -118,18 +129,22 @@ fn prefix(set: &mut RuleSet, text: &str) -> AddressMatch {
 }
 
 fn key(line: &str) -> (FlowKey, Option<RuleIndex>) {
-    let fields: Vec<i64> = line
-        .split('\t')
-        .map(|field| field.trim().parse().expect("a number"))
-        .collect();
-    let key = FlowKey {
-        source: Address::from_bits(fields[0] as u128),
-        destination: Address::from_bits(fields[1] as u128),
-        source_port: fields[2] as u16,
-        destination_port: fields[3] as u16,
-        zone: 0,
-        protocol: fields[4] as u8,
-        family: Family::V4,
+    let fields: Vec<&str> = line.split('\t').map(str::trim).collect();
+    let number = |field: usize| -> i64 { fields[field].parse().expect("a number") };
+    // IPv4 addresses stand as numbers, IPv6 addresses as text.
+    let address = |field: usize| match fields[field].parse::<u32>() {
+        Ok(bits) => (Family::V4, Address::from_bits(bits.into())),
+        Err(_) => Address::from_ip(fields[field].parse().expect("an address")),
     };
-    (key, u32::try_from(fields[5]).ok().map(RuleIndex))
+    let ((family, source), (_, destination)) = (address(0), address(1));
+    let key = FlowKey {
+        source,
+        destination,
+        source_port: number(2) as u16,
+        destination_port: number(3) as u16,
+        zone: 0,
+        protocol: number(4) as u8,
+        family,
+    };
+    (key, u32::try_from(number(5)).ok().map(RuleIndex))
 }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! RuleSet (IR) ──▶ linear        the obvious slow reference
-//!            └───▶ tree          compiled, immutable, what forwards
+//!            └───▶ tree          compiled, immutable, what forwards: by classes of fields, or
+//!                   └─▶ bits     by bits of the key, whichever is faster
 //!            └───▶ shards        several trees, of which a key asks one
 //! ```
 //!
@@ -10,6 +11,7 @@
 //! alone. Everything compiled is immutable and refers to rules by `u32` index, so that it can be
 //! shared between workers and replaced by one pointer swap.
 
+pub mod bits;
 pub mod linear;
 pub mod rule_set;
 pub mod shards;

@@ -148,6 +148,12 @@ impl Shards {
     ) -> Result<Self, CompileError> {
         let count: usize = shards.iter().map(|shard| shard.rules.rules().len()).sum();
         limits.check_count(count as u64)?;
+        // Shards are rules about lists of addresses, which trees of bits would copy; not even to
+        // try them makes a change quick.
+        let limits = &Limits {
+            strategy: limits.strategy.or(Some(tree::Strategy::Classes)),
+            ..limits.clone()
+        };
         let mut compiled = Shards {
             side,
             groups: groups.clone(),

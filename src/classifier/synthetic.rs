@@ -359,7 +359,7 @@ fn push(rules: &mut RuleSet, rule: Rule) {
 }
 
 /// Keys of one family: each inside a rule drawn at random (another rule may decide it), one in ten
-/// with one of its addresses drawn from everywhere.
+/// with one of its addresses drawn from everywhere. Some rule must match a key of the family.
 pub fn keys(rules: &RuleSet, family: Family, count: usize, seed: u64) -> Vec<FlowKey> {
     let mut random = Random(seed);
     let mut keys = Vec::with_capacity(count);
@@ -367,6 +367,10 @@ pub fn keys(rules: &RuleSet, family: Family, count: usize, seed: u64) -> Vec<Flo
         let rule = &rules.rules()[random.below(rules.rules().len())];
         let source = address_in(rules, &mut random, rule.source, family);
         let destination = address_in(rules, &mut random, rule.destination, family);
+        let no_port = |ports: PortRange| ports.first > ports.last;
+        if no_port(rule.source_ports) || no_port(rule.destination_ports) {
+            continue;
+        }
         let (Some(mut source), Some(destination)) = (source, destination) else {
             continue;
         };

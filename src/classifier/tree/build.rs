@@ -33,9 +33,10 @@ pub(super) const FORKS_MAX: u32 = 8;
 const PRUNED_LENGTH_MAX: usize = 48;
 
 /// Where a test leads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Child {
     /// No rule matches.
+    #[default]
     Nothing,
     /// This rule (by its position in the family's list) decides.
     Decision(u32),
@@ -59,7 +60,7 @@ pub(super) enum Node {
 }
 
 /// The tree of one family.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct BuiltTree {
     /// Children stand before their parents.
     pub(super) nodes: Vec<Node>,

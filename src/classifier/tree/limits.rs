@@ -1,5 +1,6 @@
 use std::fmt;
 
+use super::strategy::Strategy;
 use crate::classifier::{RuleIndex, RuleSet};
 
 /// Bounds of a compilation. Exceeding one is a [`CompileError`], never a slow tree.
@@ -27,6 +28,8 @@ pub struct Limits {
     /// Rules of all shards of a set up to which they are compiled as one tree: a single look-up is
     /// quicker than two, and a small whole is soon compiled anew.
     pub joined_rules_max: u32,
+    /// How keys are to be decided; `None` leaves it to what is faster.
+    pub strategy: Option<Strategy>,
 }
 
 impl Limits {
@@ -85,6 +88,7 @@ impl Default for Limits {
             memberships_max: 16_000_000,
             rules_tested_max: 512,
             joined_rules_max: 1_000,
+            strategy: None,
         }
     }
 }

@@ -15,6 +15,7 @@ mod packed;
 mod page_table;
 mod shadow;
 mod statistics;
+mod strategy;
 mod walk;
 
 #[cfg(test)]
@@ -25,14 +26,17 @@ mod tests;
 pub use dump::Step;
 pub use limits::{CompileError, Limit, Limits};
 pub use statistics::Statistics;
+pub use strategy::Strategy;
 
 use self::build::{BuiltTree, Used};
 use self::classes::Classes;
 use self::field::FIELDS;
 use self::key_classes::ClassTables;
 use self::normalise::{Normal, NormalRule};
+use self::packed::PackedTree;
 use self::shadow::Shadowed;
 use self::walk::{FamilyTree, LANES};
+use super::bits::{Bits, NotForBits};
 use super::{Classify, RuleIndex, RuleSet};
 use crate::wire::{Family, FlowKey};
 
@@ -50,6 +54,8 @@ pub fn compile(rules: &RuleSet, limits: &Limits) -> Result<Tree, CompileError> {
 pub struct Tree {
     v4: FamilyTree<u32>,
     v6: FamilyTree<u128>,
+    /// Asked instead of the trees of `v4` and `v6`, which are empty then.
+    bits: Option<Bits>,
     shadowed: Vec<(RuleIndex, RuleIndex)>,
     statistics: Statistics,
 }
@@ -79,6 +85,9 @@ impl Tree {
 
 impl Classify for Tree {
     fn classify(&self, key: &FlowKey) -> Option<RuleIndex> {
+        if let Some(bits) = &self.bits {
+            return bits.classify(key);
+        }
         match key.family {
             Family::V4 => self.v4.classify(key),
             Family::V6 => self.v6.classify(key),
@@ -87,6 +96,9 @@ impl Classify for Tree {
 
     fn classify_batch(&self, keys: &[FlowKey], decisions: &mut [Option<RuleIndex>]) {
         assert_eq!(keys.len(), decisions.len());
+        if let Some(bits) = &self.bits {
+            return bits.classify_batch(keys, decisions);
+        }
         for (keys, decisions) in keys.chunks(LANES).zip(decisions.chunks_mut(LANES)) {
             self.v4.classify_lanes(Family::V4, keys, decisions);
             self.v6.classify_lanes(Family::V6, keys, decisions);
@@ -103,6 +115,7 @@ pub struct Compilation {
     shadowed: Shadowed,
     classes: [Classes; 2],
     built: [BuiltTree; 2],
+    not_for_bits: Option<NotForBits>,
     tree: Tree,
 }
 
@@ -115,29 +128,37 @@ impl Compilation {
         limits.check_rules(rules)?;
         let mut normal = normalise::normalise(rules);
         let rules_before = normal.each_ref().map(|family| family.rules.clone());
-        let shadowed = {
-            let classes = both(|f| classes::classes(&normal[f], limits))?;
-            shadow::remove_shadowed(&mut normal, &classes)
-        };
-        let classes = both(|f| classes::classes(&normal[f], limits))?;
-        let mut used = Used::default();
-        let built = both(|f| build::build(&normal[f], &classes[f], limits, &mut used))?;
-
+        let mut classes = both(|f| classes::classes(&normal[f], limits))?;
+        let shadowed = shadow::remove_shadowed(&mut normal, &classes);
+        // Fewer rules may leave fewer classes.
+        if !shadowed.pairs.is_empty() {
+            classes = both(|f| classes::classes(&normal[f], limits))?;
+        }
         let tables = (ClassTables::new(&classes[0]), ClassTables::new(&classes[1]));
-        let mut bytes = tables.0.bytes() + tables.1.bytes();
-        limits.check_bytes(bytes)?;
-        let [v4, v6] =
-            both(|f| pack::pack(&normal[f], &classes[f], &built[f], limits, &mut bytes))?;
+        let tables_bytes = tables.0.bytes() + tables.1.bytes();
+        limits.check_bytes(tables_bytes)?;
 
+        let bits = strategy::bits(rules, limits);
+        let class_trees = ClassTrees::compile(&normal, &classes, limits, tables_bytes);
+        let class_trees = match (class_trees, &bits) {
+            (Err(_), Some(Ok(_))) => None,
+            (class_trees, _) => Some(class_trees?),
+        };
         let mut statistics = Statistics {
             rules: rules.rules().len() as u32,
             rules_shadowed: shadowed.pairs.len() as u32,
             classes: [0, 1].map(|f| classes[f].each_ref().map(|field| field.count())),
-            bytes,
             ..Statistics::default()
         };
-        built.iter().for_each(|tree| statistics.add_tree(tree));
-        let tree = Tree {
+        let are_there = class_trees.is_some();
+        let class_trees = class_trees.unwrap_or_default();
+        statistics.bytes = class_trees.bytes;
+        class_trees
+            .built
+            .iter()
+            .for_each(|t| statistics.add_tree(t));
+        let [v4, v6] = class_trees.packed;
+        let mut tree = Tree {
             v4: FamilyTree {
                 tables: tables.0,
                 tree: v4,
@@ -146,22 +167,67 @@ impl Compilation {
                 tables: tables.1,
                 tree: v6,
             },
+            bits: None,
             shadowed: shadowed.pairs.clone(),
             statistics,
         };
+        let not_for_bits = tree.choose(rules, bits, are_there, limits.strategy, tables_bytes);
         Ok(Compilation {
             rules_before,
             normal,
             shadowed,
             classes,
-            built,
+            built: class_trees.built,
+            not_for_bits,
             tree,
         })
     }
 
-    /// Keeps the result alone.
-    pub fn into_tree(self) -> Tree {
+    /// Why the rules cannot be decided by trees of bits, when they cannot.
+    pub fn not_for_bits(&self) -> Option<&NotForBits> {
+        self.not_for_bits.as_ref()
+    }
+
+    /// The compiled set.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Keeps the result alone, without trees that are not asked.
+    pub fn into_tree(mut self) -> Tree {
+        if self.tree.bits.is_some() {
+            self.tree.v4.tree = PackedTree::default();
+            self.tree.v6.tree = PackedTree::default();
+        }
         self.tree
+    }
+}
+
+/// The trees over classes, of both families.
+#[derive(Debug, Clone, Default)]
+struct ClassTrees {
+    built: [BuiltTree; 2],
+    packed: [PackedTree; 2],
+    /// With the tables.
+    bytes: u64,
+}
+
+impl ClassTrees {
+    fn compile(
+        normal: &Normal,
+        classes: &[Classes; 2],
+        limits: &Limits,
+        tables_bytes: u64,
+    ) -> Result<Self, CompileError> {
+        let mut used = Used::default();
+        let built = both(|f| build::build(&normal[f], &classes[f], limits, &mut used))?;
+        let mut bytes = tables_bytes;
+        let packed = both(|f| pack::pack(&normal[f], &classes[f], &built[f], limits, &mut bytes))?;
+        Ok(ClassTrees {
+            built,
+            packed,
+            bytes,
+        })
     }
 }
 

@@ -69,6 +69,12 @@ pub(super) const NO_CLASS: u32 = u32::MAX;
 /// No rule, where a rule number is expected; weaker than every rule.
 pub(super) const NO_RULE: u32 = u32::MAX;
 
+impl Default for Place {
+    fn default() -> Self {
+        Place::NOTHING
+    }
+}
+
 impl Place {
     pub(super) const NOTHING: Place = Place(0);
 
@@ -107,7 +113,7 @@ impl Place {
 }
 
 /// The nodes of one family's tree.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct PackedTree {
     pub(super) root: Place,
     pub(super) words: Vec<u32>,

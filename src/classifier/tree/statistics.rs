@@ -1,4 +1,6 @@
 use super::build::{BuiltTree, Node};
+use super::strategy::Strategy;
+use crate::classifier::bits::Bits;
 
 /// Size and shape of a compiled tree.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -9,7 +11,7 @@ pub struct Statistics {
     pub rules_shadowed: u32,
     /// Nodes of every kind, leaves included, of both families.
     pub nodes: u32,
-    /// Nodes that hold a list of rules, tested one by one.
+    /// Nodes that hold a list of rules, tested one by one; with bits, groups of eight rules.
     pub leaves: u32,
     /// Nodes that lead to two places, both to be asked.
     pub forks: u32,
@@ -20,11 +22,31 @@ pub struct Statistics {
     /// Equivalence classes by family (IPv4, IPv6) and field (source, destination, protocol, source
     /// port, destination port, zone).
     pub classes: [[u32; 6]; 2],
-    /// Memory of the compiled form.
+    /// Memory of what lookups read.
     pub bytes: u64,
+    /// Memory kept beside it: with bits, the tables [`Tree::classes`](super::Tree::classes) reads.
+    pub bytes_beside: u64,
+    /// How keys are decided.
+    pub strategy: Strategy,
+    /// Picoseconds a lookup takes by the model of each strategy that could be compiled: classes,
+    /// bits.
+    pub lookup_ps: [Option<u32>; 2],
 }
 
 impl Statistics {
+    /// Says what the trees of bits are like instead.
+    pub(super) fn turn_to_bits(&mut self, bits: &Bits, tables_bytes: u64) {
+        let shape = bits.shape();
+        self.strategy = Strategy::Bits;
+        self.nodes = shape.nodes;
+        self.leaves = shape.groups;
+        self.forks = 0;
+        self.depth_max = shape.depth_max;
+        self.rules_tested_max = shape.rules_tested_max;
+        self.bytes = bits.bytes();
+        self.bytes_beside = tables_bytes;
+    }
+
     /// Counts one family's tree.
     pub(super) fn add_tree(&mut self, tree: &BuiltTree) {
         let count = |is_kind: fn(&Node) -> bool| tree.nodes.iter().filter(|n| is_kind(n)).count();

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::strategy::Strategy;
 
 use super::build::FORKS_MAX;
 use super::field::FIELDS;
@@ -12,6 +13,14 @@ use crate::classifier::{
     AddressMatch, AddressSet, OriginId, PortRange, ProtocolMatch, Rule, RuleId, RuleVerdict,
 };
 use crate::wire::{Address, protocol};
+
+/// Limits that leave bits out: these tests are about classes and their trees.
+pub(super) fn classes_only() -> Limits {
+    Limits {
+        strategy: Some(super::Strategy::Classes),
+        ..Limits::default()
+    }
+}
 
 /// A rule before its address sets are interned.
 #[derive(Debug, Clone)]
@@ -350,7 +359,7 @@ proptest! {
     #[test]
     fn tree_equals_linear(drafts in drafts(), seed: u64) {
         let rules = rule_set(&drafts);
-        let tree = compile(&rules, &Limits::default()).unwrap();
+        let tree = compile(&rules, &classes_only()).unwrap();
         check_equal(&rules, &tree, &edge_keys(&rules, seed, 600));
     }
 
@@ -358,7 +367,7 @@ proptest! {
     #[test]
     fn tree_equals_linear_where_leaves_are_short(drafts in drafts(), seed: u64) {
         let rules = rule_set(&drafts);
-        let limits = Limits { rules_tested_max: 1, ..Limits::default() };
+        let limits = Limits { rules_tested_max: 1, ..classes_only() };
         let tree = compile(&rules, &limits).unwrap();
         prop_assert!(tree.statistics().rules_tested_max <= 1);
         check_equal(&rules, &tree, &edge_keys(&rules, seed, 300));
@@ -367,7 +376,7 @@ proptest! {
     #[test]
     fn equal_rules_compile_to_equal_dumps(drafts in drafts()) {
         let dumps = || {
-            let compilation = Compilation::run(&rule_set(&drafts), &Limits::default()).unwrap();
+            let compilation = Compilation::run(&rule_set(&drafts), &classes_only()).unwrap();
             Step::ALL.map(|step| compilation.dump(step))
         };
         prop_assert_eq!(dumps(), dumps());
@@ -376,7 +385,7 @@ proptest! {
     #[test]
     fn shadowed_rules_never_decide(drafts in drafts(), seed: u64) {
         let rules = rule_set(&drafts);
-        let tree = compile(&rules, &Limits::default()).unwrap();
+        let tree = compile(&rules, &classes_only()).unwrap();
         let linear = Linear::new(&rules);
         for key in edge_keys(&rules, seed, 200) {
             if let Some(index) = linear.classify(&key) {
@@ -394,6 +403,42 @@ proptest! {
 }
 
 /// Larger sets than properties can have, both families in one batch, every chunk length.
+/// Whichever strategy is wanted or faster, the answers are those of the linear reference, and the
+/// statistics say what is asked.
+#[test]
+fn every_strategy_decides_alike() {
+    let sets = [
+        synthetic::flat_rules(Profile::Firewall, 300, Family::V4, 5),
+        synthetic::flat_rules(Profile::AccessList, 300, Family::V6, 6),
+        synthetic::policy_rules(300, 60, &[Family::V4, Family::V6], 7),
+    ];
+    let wanted = [
+        None,
+        Some(super::Strategy::Classes),
+        Some(super::Strategy::Bits),
+    ];
+    for rules in &sets {
+        let linear = Linear::new(rules);
+        for strategy in wanted {
+            let limits = Limits {
+                strategy,
+                ..Limits::default()
+            };
+            let compilation = Compilation::run(rules, &limits).unwrap();
+            let declined = compilation.not_for_bits().is_some();
+            let tree = compilation.into_tree();
+            let taken = tree.statistics().strategy;
+            assert!(strategy.is_none_or(|strategy| strategy == taken || declined));
+            assert_eq!(tree.bits.is_some(), taken == super::Strategy::Bits);
+            for key in edge_keys(rules, 3, 4_000) {
+                assert_eq!(tree.classify(&key), linear.classify(&key), "{key:?}");
+            }
+        }
+    }
+    let flat = compile(&sets[0], &Limits::default()).unwrap();
+    assert_eq!(flat.statistics().strategy, super::Strategy::Bits);
+}
+
 #[test]
 fn large_sets_equal_linear() {
     let both = [Family::V4, Family::V6];
@@ -404,7 +449,7 @@ fn large_sets_equal_linear() {
         synthetic::policy_rules(2_000, 400, &both, 4),
     ];
     for rules in &sets {
-        let tree = compile(rules, &Limits::default()).unwrap();
+        let tree = compile(rules, &classes_only()).unwrap();
         let linear = Linear::new(rules);
         let families: Vec<Family> = both
             .into_iter()
@@ -470,7 +515,7 @@ fn wide_rules(count: usize) -> RuleSet {
 #[test]
 fn rules_that_all_overlap_are_forked_and_searched_within_the_limit() {
     let rules = wide_rules(200);
-    let limits = Limits::default();
+    let limits = classes_only();
     let tree = compile(&rules, &limits).unwrap();
     let statistics = tree.statistics();
     assert!(statistics.forks > 0 && statistics.leaves > 0);
@@ -483,7 +528,7 @@ fn rules_that_all_overlap_are_forked_and_searched_within_the_limit() {
 #[test]
 fn a_limit_that_is_exceeded_is_named() {
     let rules = wide_rules(200);
-    let ample = Limits::default();
+    let ample = classes_only();
     let cases = [
         (
             Limit::Rules,
@@ -552,7 +597,7 @@ fn a_limit_that_is_exceeded_is_named() {
 
 #[test]
 fn no_rules_decide_nothing() {
-    let tree = compile(&RuleSet::new(), &Limits::default()).unwrap();
+    let tree = compile(&RuleSet::new(), &classes_only()).unwrap();
     assert_eq!(tree.statistics().nodes, 0);
     check_equal(&RuleSet::new(), &tree, &edge_keys(&RuleSet::new(), 1, 100));
 }

@@ -10,6 +10,13 @@ use crate::wire::{Family, FlowKey};
 /// Keys looked up together.
 pub(super) const LANES: usize = 64;
 
+/// What the parts of a lookup in a batch take, as measured.
+const BASE_NS: f64 = 6.0;
+const STEP_NS: f64 = 5.0;
+const SEARCH_NS: f64 = 8.0;
+const LEAF_NS: f64 = 6.0;
+const TEST_NS: f64 = 2.0;
+
 /// Everything a lookup of one family reads.
 #[derive(Debug, Clone)]
 pub(super) struct FamilyTree<V> {
@@ -24,6 +31,26 @@ impl<V: Value> FamilyTree<V> {
         let mut walk = Walk::new(self.tree.root);
         while walk.step(&self.tree, &classes) {}
         walk.decision()
+    }
+
+    /// Nanoseconds the lookup takes in a batch, by a model.
+    pub(super) fn cost(&self, key: &FlowKey) -> f64 {
+        let classes = self.tables.classes(key);
+        let mut walk = Walk::new(self.tree.root);
+        let mut cost = BASE_NS + self.tables.cost_ns();
+        loop {
+            cost += match walk.at.kind() {
+                Kind::Dense | Kind::Fork => STEP_NS,
+                Kind::Sparse => SEARCH_NS,
+                Kind::Leaf1 | Kind::Leaf2 | Kind::Leaf => {
+                    LEAF_NS + TEST_NS * f64::from(self.tree.words[walk.at.number() as usize])
+                }
+                Kind::Decision | Kind::Nothing => 0.0,
+            };
+            if !walk.step(&self.tree, &classes) {
+                return cost;
+            }
+        }
     }
 
     /// Decides the keys of one family among at most [`LANES`] keys.
