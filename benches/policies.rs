@@ -23,8 +23,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const CHANGES: usize = 5;
 
+/// Changes one object, another time each time.
+type Change = fn(&mut [SourceFile], usize);
+
 /// Changes of one object, by what they change.
-const KINDS: [(&str, fn(&mut Vec<SourceFile>, usize)); 4] = [
+const KINDS: [(&str, Change); 4] = [
     ("policy", generate::change_policy),
     ("policy + line", generate::lengthen_policy),
     ("group", generate::change_group),

@@ -91,7 +91,8 @@ fn policy(text: &mut String, namespace: usize, number: usize) {
         text,
         "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata:\n  \
          namespace: team-{namespace}\n  name: policy-{number}\nspec:\n  \
-         podSelector: {{matchLabels: {{app: app-{application}}}}}\n  policyTypes: [Ingress, Egress]\n  \
+         podSelector: {{matchLabels: {{app: app-{application}}}}}\n  \
+         policyTypes: [Ingress, Egress]\n  \
          ingress:\n  - from:\n    - podSelector: {{matchLabels: {{app: app-{other}}}}}\n    \
          - ipBlock: {{cidr: 10.{}.0.0/16, except: [10.{}.7.0/24]}}\n    \
          ports: [{{port: {}}}, {{port: web}}]\n  egress:\n  - to:\n    \
@@ -110,14 +111,17 @@ fn policy(text: &mut String, namespace: usize, number: usize) {
 fn group(text: &mut String, group: usize, groups: usize) {
     writeln!(
         text,
-        "---\napiVersion: kubeovn.io/v1\nkind: SecurityGroup\nmetadata: {{name: group-{group}}}\nspec:\n  \
+        "---\napiVersion: kubeovn.io/v1\nkind: SecurityGroup\n\
+         metadata: {{name: group-{group}}}\nspec:\n  \
          allowSameGroupTraffic: true\n  ingressRules:\n  \
          - {{ipVersion: ipv4, policy: allow, priority: 10, protocol: tcp, remoteType: address, \
          remoteAddress: 10.{}.0.0/16, portRangeMin: 80, portRangeMax: 9000}}\n  \
          - {{ipVersion: ipv4, policy: allow, priority: 11, protocol: udp, remoteType: securityGroup, \
          remoteSecurityGroup: group-{}, portRangeMin: 53, portRangeMax: 53}}\n  egressRules:\n  \
-         - {{ipVersion: ipv4, policy: allow, priority: 1, protocol: all, remoteType: address, remoteAddress: 0.0.0.0/0}}\n  \
-         - {{ipVersion: ipv6, policy: allow, priority: 1, protocol: all, remoteType: address, remoteAddress: \"::/0\"}}",
+         - {{ipVersion: ipv4, policy: allow, priority: 1, protocol: all, remoteType: address, \
+         remoteAddress: 0.0.0.0/0}}\n  \
+         - {{ipVersion: ipv6, policy: allow, priority: 1, protocol: all, remoteType: address, \
+         remoteAddress: \"::/0\"}}",
         group % 250,
         (group + 1) % groups,
     )
@@ -125,7 +129,7 @@ fn group(text: &mut String, group: usize, groups: usize) {
 }
 
 /// Another port in one policy, `number` times another.
-pub fn change_policy(files: &mut Vec<SourceFile>, number: usize) {
+pub fn change_policy(files: &mut [SourceFile], number: usize) {
     edit(
         files,
         "team-0/policies.yaml",
@@ -135,7 +139,7 @@ pub fn change_policy(files: &mut Vec<SourceFile>, number: usize) {
 }
 
 /// One policy with a line more, so that those behind it move.
-pub fn lengthen_policy(files: &mut Vec<SourceFile>, number: usize) {
+pub fn lengthen_policy(files: &mut [SourceFile], number: usize) {
     let from = "  podSelector: {matchLabels: {app: app-0}}\n";
     edit(
         files,
@@ -146,7 +150,7 @@ pub fn lengthen_policy(files: &mut Vec<SourceFile>, number: usize) {
 }
 
 /// Another port in one security group.
-pub fn change_group(files: &mut Vec<SourceFile>, number: usize) {
+pub fn change_group(files: &mut [SourceFile], number: usize) {
     edit(
         files,
         "groups.yaml",
@@ -156,7 +160,7 @@ pub fn change_group(files: &mut Vec<SourceFile>, number: usize) {
 }
 
 /// Another label of one pod.
-pub fn change_pod(files: &mut Vec<SourceFile>, number: usize) {
+pub fn change_pod(files: &mut [SourceFile], number: usize) {
     edit(
         files,
         "team-0/pods.yaml",
@@ -165,7 +169,7 @@ pub fn change_pod(files: &mut Vec<SourceFile>, number: usize) {
     );
 }
 
-fn edit(files: &mut Vec<SourceFile>, name: &str, from: &str, to: &str) {
+fn edit(files: &mut [SourceFile], name: &str, from: &str, to: &str) {
     let file = files.iter_mut().find(|file| file.name == name);
     let file = file.expect("a file of this name");
     assert!(file.text.contains(from), "{name} has no {from}");

@@ -18,6 +18,8 @@ pub mod shards;
 pub mod synthetic;
 pub mod tree;
 
+pub use shards::{AddressGroups, ShardRules};
+
 pub use rule_set::{
     AddressMatch, AddressSet, AddressSetId, OriginId, PortRange, ProtocolMatch, Rule, RuleId,
     RuleIndex, RuleSet, RuleVerdict,

@@ -21,7 +21,7 @@ use crate::policy::source::{ReadError, read_directory};
 use crate::policy::stage::ActingRules;
 use crate::policy::{
     Compatibility, Direction, Finding, LaterFindings, Loader, Names, PRIMARY_NETWORK, PolicySet,
-    Severity, Shard, SourceFile, StageMask, UNKNOWN_NETWORK,
+    Severity, Shard, SourceFile, StageKind, StageMask, UNKNOWN_NETWORK,
 };
 use crate::wire::MacAddress;
 
@@ -194,6 +194,7 @@ pub fn prepare(
 }
 
 /// Gives every rule its counter slot, and makes the snapshot the data plane asks.
+///
 /// `before` is what is in force on the same ports: what stays the same is taken from there.
 ///
 /// # Errors
@@ -210,7 +211,6 @@ pub fn activate<'p>(
     let mut stages = Vec::with_capacity(set.stages.len());
     let stages_of = set.stages.iter().zip(prepared.decider.trees());
     for ((rules, tree), effects) in stages_of.zip(&prepared.effects) {
-        let skips = |verdict| rules.kind.skips(verdict, &set.compatibility).0;
         let of_shard = |shard: &'p Arc<Shard>| {
             // Where rules do more than decide the step is one shard.
             let rules = match &shard.acting {
@@ -244,14 +244,7 @@ pub fn activate<'p>(
             classifier,
             rules: stage_rules,
             effects: effects.map(Box::new),
-            skips: Skips {
-                keeps: rules.kind.keeps_established(&set.compatibility),
-                own: StageMask::of(&[rules.kind]).0,
-                allow: skips(Some(RuleVerdict::Allow)),
-                pass: skips(Some(RuleVerdict::Pass)),
-                none: skips(None),
-                deny: skips(Some(RuleVerdict::Deny)),
-            },
+            skips: skips(rules.kind, &set.compatibility),
         });
     }
     let networks = networks(set, segments);
@@ -268,6 +261,19 @@ pub fn activate<'p>(
         stations,
         networks,
     })
+}
+
+/// What the answers of a step spare.
+fn skips(kind: StageKind, compatibility: &Compatibility) -> Skips {
+    let skips = |verdict| kind.skips(verdict, compatibility).0;
+    Skips {
+        keeps: kind.keeps_established(compatibility),
+        own: StageMask::of(&[kind]).0,
+        allow: skips(Some(RuleVerdict::Allow)),
+        pass: skips(Some(RuleVerdict::Pass)),
+        none: skips(None),
+        deny: skips(Some(RuleVerdict::Deny)),
+    }
 }
 
 /// What a stage's rules do beside deciding.

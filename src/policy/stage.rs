@@ -18,8 +18,7 @@ use super::compatibility::{
 };
 use super::key::{MULTICAST_NETWORK, PRIMARY_NETWORK};
 use super::{Direction, Origin, PolicyKey};
-use crate::classifier::shards::ShardRules;
-use crate::classifier::{Rule, RuleId, RuleIndex, RuleSet, RuleVerdict};
+use crate::classifier::{Rule, RuleId, RuleIndex, RuleSet, RuleVerdict, ShardRules};
 use crate::wire::{Family, FlowKey, protocol};
 
 /// The rules of one evaluation step, for the whole inventory.

@@ -60,6 +60,7 @@ const IMPORTS: &[(&str, &[Permit])] = &[
 
 /// What policy may know of the classifier.
 const INTERMEDIATE_REPRESENTATION: &[&str] = &[
+    "AddressGroups",
     "AddressMatch",
     "AddressSet",
     "AddressSetId",
@@ -71,6 +72,7 @@ const INTERMEDIATE_REPRESENTATION: &[&str] = &[
     "RuleIndex",
     "RuleSet",
     "RuleVerdict",
+    "ShardRules",
     "rule_set",
 ];
 

@@ -235,7 +235,7 @@ fn the_program_judges_as_the_model_does() {
         return;
     };
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig {
-        cases: 3000,
+        cases: 10_000,
         failure_persistence: None,
         ..ProptestConfig::default()
     });
