@@ -116,7 +116,8 @@ fn group(text: &mut String, group: usize, groups: usize) {
          allowSameGroupTraffic: true\n  ingressRules:\n  \
          - {{ipVersion: ipv4, policy: allow, priority: 10, protocol: tcp, remoteType: address, \
          remoteAddress: 10.{}.0.0/16, portRangeMin: 80, portRangeMax: 9000}}\n  \
-         - {{ipVersion: ipv4, policy: allow, priority: 11, protocol: udp, remoteType: securityGroup, \
+         - {{ipVersion: ipv4, policy: allow, priority: 11, protocol: udp, \
+         remoteType: securityGroup, \
          remoteSecurityGroup: group-{}, portRangeMin: 53, portRangeMax: 53}}\n  egressRules:\n  \
          - {{ipVersion: ipv4, policy: allow, priority: 1, protocol: all, remoteType: address, \
          remoteAddress: 0.0.0.0/0}}\n  \
