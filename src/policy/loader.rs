@@ -85,7 +85,7 @@ struct Chunk {
     documents_before: u32,
     /// Nothing where the document is empty.
     stands: Vec<Arc<Stand>>,
-    /// The policies in it, if any.
+    /// The policies in it, and what it says of OpenShift's network, if anything.
     policies: Option<Box<Policies>>,
     /// Is there anything else in it that counts?
     has_world: bool,
@@ -249,7 +249,10 @@ fn read_part(
         documents_before: part.documents_before,
         stands: parsed.documents.into_iter().map(|one| one.stand).collect(),
         has_world: own.has_world(),
-        policies: (!own.policies.is_empty()).then(|| Box::new(own.policies.clone())),
+        policies: own
+            .policies
+            .holds_any()
+            .then(|| Box::new(own.policies.clone())),
         findings,
     };
     objects.append(own);

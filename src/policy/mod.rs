@@ -115,6 +115,11 @@ impl Policies {
         self.len() == 0
     }
 
+    /// Is there a policy, or anything of OpenShift's network, which is no policy itself?
+    fn holds_any(&self) -> bool {
+        !self.is_empty() || self.openshift != OpenShift::default()
+    }
+
     /// Adds other policies behind these.
     fn append(&mut self, mut other: Policies) {
         let (own, openshift) = (&mut self.openshift, &mut other.openshift);

@@ -12,10 +12,14 @@ const WORLD: &str = "
 ---
 {kind: Pod, apiVersion: v1, metadata: {namespace: b, name: two, labels: {app: two}},
  status: {podIPs: [{ip: 198.18.0.2}, {ip: '2001:db8::2'}]}}
+---
+{kind: NetNamespace, apiVersion: network.openshift.io/v1, metadata: {name: a}, netname: a, netid: 17}
+---
+{kind: NetNamespace, apiVersion: network.openshift.io/v1, metadata: {name: b}, netname: b, netid: 18}
 ";
 
 /// Documents of policies, some of them wrong, and other objects.
-const DOCUMENTS: [&str; 12] = [
+const DOCUMENTS: [&str; 13] = [
     "{kind: NetworkPolicy, apiVersion: networking.k8s.io/v1, metadata: {namespace: a, name: p},\n \
       spec: {podSelector: {}, ingress: [{ports: [{port: 80}]}]}}\n",
     "{kind: NetworkPolicy, apiVersion: networking.k8s.io/v1, metadata: {namespace: a, name: q},\n \
@@ -37,6 +41,10 @@ const DOCUMENTS: [&str; 12] = [
     "{kind: NetworkPolicy, apiVersion: networking.k8s.io/v1, metadata: {namespace: a, name: r, \
       name: r}, spec: {podSelector: {}}}\n",
     "a: [\n",
+    "{kind: ClusterNetwork, apiVersion: v1, metadata: {name: default}, network: 198.18.0.0/16,\n \
+      hostsubnetlength: 8, serviceNetwork: 198.19.0.0/16, \
+      pluginName: redhat/openshift-ovs-multitenant,\n \
+      clusterNetworks: [{CIDR: 198.18.0.0/16, hostSubnetLength: 8}]}\n",
 ];
 
 /// A file: which of the documents, in which order.
