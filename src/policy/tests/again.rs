@@ -13,9 +13,11 @@ const WORLD: &str = "
 {kind: Pod, apiVersion: v1, metadata: {namespace: b, name: two, labels: {app: two}},
  status: {podIPs: [{ip: 198.18.0.2}, {ip: '2001:db8::2'}]}}
 ---
-{kind: NetNamespace, apiVersion: network.openshift.io/v1, metadata: {name: a}, netname: a, netid: 17}
+{kind: NetNamespace, apiVersion: network.openshift.io/v1, metadata: {name: a},
+ netname: a, netid: 17}
 ---
-{kind: NetNamespace, apiVersion: network.openshift.io/v1, metadata: {name: b}, netname: b, netid: 18}
+{kind: NetNamespace, apiVersion: network.openshift.io/v1, metadata: {name: b},
+ netname: b, netid: 18}
 ";
 
 /// Documents of policies, some of them wrong, and other objects.
