@@ -10,8 +10,9 @@
 
 use std::collections::HashMap;
 
+use super::digest::Digest;
 use super::expand::FlatRule;
-use super::key::{Pattern, WideRule, port_word};
+use super::key::{PORT_WORD, Pattern, WideRule};
 use crate::classifier::{PortRange, ProtocolMatch};
 use crate::wire::FlowKey;
 
@@ -44,6 +45,8 @@ pub(super) struct Codes {
     plain_ports: u64,
     /// By zone; `None` when no rule names a zone.
     zones: Option<Box<[u8; 1 << 16]>>,
+    /// Of IPv6 keys.
+    pub(super) digest: Digest,
 }
 
 impl PortCode {
@@ -132,7 +135,14 @@ impl Codes {
             plain_ports: plain(0) | plain(1),
             ports,
             zones,
+            digest: Digest::default(),
         }
+    }
+
+    /// The same with a digest.
+    pub(super) fn with_digest(mut self, digest: Digest) -> Self {
+        self.digest = digest;
+        self
     }
 
     /// Ports and tag of a key, as the port word has them.
@@ -175,9 +185,10 @@ impl Codes {
         rule: &FlatRule,
         mut pattern: Pattern<W>,
     ) -> WideRule<W> {
-        let word = port_word(W);
+        let word = PORT_WORD;
         let mut wide = WideRule {
             rank: rule.rank,
+            number: 0,
             pattern: Pattern::ANY,
             ports: [(0, u16::MAX); 2],
             ranged: [false; 2],
