@@ -40,7 +40,7 @@ pub(super) enum PortCode {
 /// Codes of all small fields of one family.
 #[derive(Debug, Clone)]
 pub(super) struct Codes {
-    ports: [PortCode; 2],
+    pub(super) ports: [PortCode; 2],
     /// Bits of `destination << 16 | source` that are their own codes.
     plain_ports: u64,
     /// By zone; `None` when no rule names a zone.
@@ -172,6 +172,12 @@ impl Codes {
             None => 0,
             Some(zones) => zones[zone as usize],
         }
+    }
+
+    /// Zones that have a class of their own, with it.
+    pub(super) fn zone_classes(&self) -> impl Iterator<Item = (usize, u8)> + '_ {
+        let zones = self.zones.iter().flat_map(|zones| zones.iter().copied());
+        zones.enumerate().filter(|&(_, class)| class != 0)
     }
 
     /// Has the rule's zone a number, if it names one?

@@ -36,6 +36,11 @@ impl Digest {
         Digest([a, b, c, d])
     }
 
+    /// Which bits, by half.
+    pub(super) fn masks(&self) -> [u64; 4] {
+        self.0
+    }
+
     /// The digest of the halves of both addresses.
     #[inline(always)]
     pub(super) fn of<E: Means>(&self, engine: E, halves: [u64; 4]) -> u64 {

@@ -56,7 +56,7 @@ pub(super) struct Record {
     value: [u64; 4],
     /// Low bits of each half that do not matter.
     open_bits: [u8; 4],
-    rank: u32,
+    pub(super) rank: u32,
 }
 
 /// Groups of one family.
@@ -74,6 +74,9 @@ pub(super) trait Group<const W: usize>: Copy + Send + Sync + 'static {
 
     /// Puts a rule into a lane.
     fn set(&mut self, lane: usize, rule: &WideRule<W>);
+
+    /// What it is made of.
+    fn lanes(&self) -> &Lanes;
 
     /// What the first matching lane has, or [`NO_RANK`]. The SIMD tests are held against it.
     fn test(&self, words: &[u64; W]) -> u32;
@@ -180,6 +183,10 @@ impl Group<WORDS_V4> for GroupV4 {
         write_v4(words, key, ports);
     }
 
+    fn lanes(&self) -> &Lanes {
+        &self.0
+    }
+
     fn set(&mut self, lane: usize, rule: &WideRule<WORDS_V4>) {
         self.0.set(lane, rule, rule.rank);
     }
@@ -211,6 +218,10 @@ impl Group<WORDS_V6> for GroupV6 {
         ports: u64,
     ) {
         write_v6(engine, words, key, &codes.digest, ports);
+    }
+
+    fn lanes(&self) -> &Lanes {
+        &self.0
     }
 
     fn set(&mut self, lane: usize, rule: &WideRule<WORDS_V6>) {

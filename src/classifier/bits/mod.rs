@@ -47,6 +47,7 @@ mod build;
 mod choose;
 mod codes;
 mod digest;
+mod dump;
 mod engine;
 mod expand;
 mod forest;
@@ -68,6 +69,7 @@ mod proof;
 #[cfg(test)]
 mod tests;
 
+pub use dump::Step;
 pub use parameters::Parameters;
 pub use rebuild::{Rebuild, Rebuilt};
 pub use tune::{Budget, Visits};

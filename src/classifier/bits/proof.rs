@@ -14,9 +14,9 @@ use crate::classifier::synthetic::Random;
 use crate::classifier::{AddressMatch, ProtocolMatch, Rule};
 use crate::wire::Address;
 
-/// Finds the first match by fields: each field's values are cut where any rule's condition begins or
-/// ends, each piece has the set of rules that hold in it, and a key's rules are what its six pieces
-/// have in common.
+/// Finds the first match by fields: each field's values are cut where any rule's condition begins
+/// or ends, each piece has the set of rules that hold in it, and a key's rules are what its six
+/// pieces have in common.
 struct Checker {
     fields: Vec<Field>,
     words: usize,
