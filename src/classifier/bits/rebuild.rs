@@ -11,6 +11,9 @@ use super::update::{Change, Rules, Updatable};
 use super::{NotForBits, UpdateError};
 use crate::wire::Family;
 
+/// Rules without a bucket that lookups should not test for long.
+const UNSORTED_WORN: usize = 32;
+
 /// Rules to be built anew.
 #[derive(Debug)]
 pub struct Rebuild {
@@ -24,9 +27,11 @@ pub struct Rebuild {
 pub struct Rebuilt(Updatable);
 
 impl Updatable {
-    /// Has memory grown so much since it was built that building anew pays?
+    /// Has memory grown so much since it was built, or are there so many rules that fit no bucket,
+    /// that building anew pays?
     pub fn is_worn(&self) -> bool {
-        self.bytes() * 4 > self.bytes_built * 5
+        let unsorted = self.v4.unsorted().max(self.v6.unsorted());
+        self.bytes() * 4 > self.bytes_built * 5 || unsorted > UNSORTED_WORN
     }
 
     /// The rules there are, to be built anew. Changes from now on are made again by
@@ -71,6 +76,11 @@ impl Rebuild {
 }
 
 impl<const W: usize> Rules<W> {
+    /// Rules in the tree without buckets.
+    fn unsorted(&self) -> usize {
+        self.trees.last().map_or(0, |tree| tree.buckets[0].len())
+    }
+
     /// The rules there are, strongest first, with the codes they have.
     fn coded(&self) -> Coded<W> {
         let places = self.places.values().flatten();

@@ -8,7 +8,7 @@ use super::build::{TooLarge, build, build_exact};
 use super::codes::Codes;
 use super::digest::Digest;
 use super::expand::FlatRule;
-use super::frozen::{Frozen, Path, Root};
+use super::frozen::{Frozen, Parts, Path, Root};
 use super::grid;
 use super::group::Group;
 use super::key::{PORT_WORD, Pattern, WORDS_V4, WORDS_V6, WideRule, digest_of};
@@ -27,6 +27,8 @@ const TRY_RULES: usize = 8;
 const TRIES_FOR_ANY: usize = 40;
 /// More parameters tried for trees that take nothing for granted.
 const EXACT_TRIES: usize = 8;
+/// Memory they may take in any case.
+const EXACT_BYTES_LEAST: usize = 64 << 10;
 /// Rules of which a grid is tried at the most.
 const GRID_RULES_MAX: usize = 4_096;
 
@@ -227,15 +229,48 @@ pub(super) fn tune<G: Group<W>, const W: usize>(
     let mut best = best.ok_or(TooLarge)?;
     if G::HAS_RECORDS {
         let rules = &coded.rules[usize::from(best.parameters.port_tables)];
-        let exact = |parameters| build_exact(rules, &parameters, entries_max);
-        let more = (0..EXACT_TRIES).map(|_| drawn(FIELDS - 2, &mut random));
-        let tries = [best.parameters, Parameters::default()]
-            .into_iter()
-            .chain(more);
-        let exact = tries.map(exact).find(Result::is_ok).ok_or(TooLarge)??;
+        let exact = exact_trees(rules, &best, entries_max, &mut random)?;
         best.frozen.forest.set_exact(exact);
     }
     Ok(best)
+}
+
+/// Trees that take nothing for granted: the first no larger than those that do, or else the
+/// smallest of several.
+fn exact_trees<G: Group<W>, const W: usize>(
+    rules: &[WideRule<W>],
+    best: &Tuned<G, W>,
+    entries_max: usize,
+    random: &mut Random,
+) -> Result<Parts<G>, TooLarge> {
+    let bytes = |parts: &Parts<G>| parts.bytes().iter().sum::<usize>();
+    let enough = bytes(best.frozen.forest.parts()).max(EXACT_BYTES_LEAST);
+    let mut smallest: Option<Parts<G>> = None;
+    for number in 0..1 + Parameters::STARTS.len() + EXACT_TRIES {
+        let parameters = match number {
+            0 => best.parameters,
+            number => match Parameters::STARTS.get(number - 1) {
+                Some(start) => *start,
+                None => drawn(FIELDS - 2, random),
+            },
+        };
+        let Ok(parts) = build_exact(rules, &parameters, entries_max) else {
+            continue;
+        };
+        if smallest
+            .as_ref()
+            .is_none_or(|other| bytes(&parts) < bytes(other))
+        {
+            smallest = Some(parts);
+        }
+        if smallest
+            .as_ref()
+            .is_some_and(|parts| bytes(parts) <= enough)
+        {
+            break;
+        }
+    }
+    smallest.ok_or(TooLarge)
 }
 
 fn drawn(fields: usize, random: &mut Random) -> Parameters {

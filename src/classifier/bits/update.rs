@@ -29,9 +29,9 @@ use crate::classifier::{Rule, RuleSet};
 use crate::wire::Family;
 
 /// Buckets a rule may be in; one that would be in more goes to the tree without buckets.
-const BUCKETS_MAX: u32 = 16;
-/// Rules in the tree without buckets.
-const UNSORTED_MAX: usize = 64;
+const BUCKETS_MAX: u32 = 32;
+/// Rules in the tree without buckets: all of them are tested.
+const UNSORTED_MAX: usize = 256;
 /// Rules of one prefix a side that one rule may become.
 const FLAT_RULES_MAX: usize = 64;
 /// Room for rules to come, whatever the number of rules.
@@ -92,7 +92,7 @@ pub(super) struct Rules<const W: usize> {
     /// By rank: places in `rules`.
     pub(super) places: BTreeMap<u32, Vec<u32>>,
     /// The last one has no buckets.
-    trees: Vec<Draft>,
+    pub(super) trees: Vec<Draft>,
 }
 
 impl Updatable {
