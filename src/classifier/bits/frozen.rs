@@ -3,7 +3,7 @@
 use super::Shape;
 use super::choose::Question;
 use super::codes::Codes;
-use super::engine::Means;
+use super::engine::Engine;
 use super::forest::Forest;
 use super::gather::gather;
 use super::grid::Grid;
@@ -308,21 +308,14 @@ impl<G> Parts<G> {
     where
         G: Group<W>,
     {
-        self.rank_by(leaf, words, &self.records)
-    }
-
-    fn rank_by<const W: usize>(&self, leaf: Leaf, words: &[u64; W], records: &[Record]) -> u32
-    where
-        G: Group<W>,
-    {
         let groups = self.groups[leaf.groups()].iter();
-        let ranks = groups.map(|group| group.rank(words, records));
+        let ranks = groups.map(|group| group.rank(words, &self.records));
         ranks.min().unwrap_or(NO_RANK)
     }
 
     /// The smallest rank for a key whose digest matches what its addresses do not, found in this
     /// leaf.
-    pub(super) fn rank_in_spite<E: Means, const W: usize>(
+    pub(super) fn rank_in_spite<E: Engine<G, W>, const W: usize>(
         &self,
         engine: E,
         leaf: Leaf,
@@ -334,15 +327,24 @@ impl<G> Parts<G> {
         let Some(exact) = &self.exact else {
             return self.rank(leaf, words);
         };
-        let ranks = exact.roots.iter().map(|root| {
+        let mut best = NO_RANK;
+        for root in &exact.roots {
+            if best <= root.rank_min {
+                continue;
+            }
             let mut node = exact.nodes[root.node as usize];
             while !node.is_leaf() {
                 let child = node.base + engine.gather(words[node.word::<W>()], node.mask);
                 node = exact.nodes[child as usize];
             }
-            exact.rank_by(node.detail, words, &self.records)
-        });
-        ranks.min().unwrap_or(NO_RANK)
+            for group in &exact.groups[node.detail.groups()] {
+                // Most groups have nothing; of the others, each lane that matches is tried.
+                if engine.test(group, words) != NO_RANK {
+                    best = best.min(group.rank(words, &self.records));
+                }
+            }
+        }
+        best
     }
 
     /// Panics when a number leads nowhere.
