@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use portcullis::policy::SourceFile;
+use portcullis::wire::{Address, Family, FlowKey, protocol};
 
 const PODS_PER_NAMESPACE: usize = 500;
 const POLICIES_PER_NAMESPACE: usize = 50;
@@ -127,6 +128,42 @@ fn group(text: &mut String, group: usize, groups: usize) {
         (group + 1) % groups,
     )
     .unwrap();
+}
+
+/// First packets between pods chosen at random, IPv4 and IPv6, the same every time.
+pub fn keys(pods: usize, count: usize) -> Vec<FlowKey> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = move |below: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) as usize % below
+    };
+    let address = |family, pod: usize| match family {
+        Family::V4 => Address::from_bits(0x0a00_0000 + pod as u128),
+        Family::V6 => Address::from_bits((0x2001_0db8 << 96) + pod as u128 + 1),
+    };
+    let keys = (0..count).map(|number| {
+        let family = if number % 2 == 0 {
+            Family::V4
+        } else {
+            Family::V6
+        };
+        FlowKey {
+            source: address(family, next(pods)),
+            destination: address(family, next(pods)),
+            source_port: 32_768 + next(28_000) as u16,
+            destination_port: [53, 80, 443, 8000, 8010, 8080, 9090][next(7)],
+            zone: 0,
+            protocol: if next(4) == 0 {
+                protocol::UDP
+            } else {
+                protocol::TCP
+            },
+            family,
+        }
+    });
+    keys.collect()
 }
 
 /// Another port in one policy, `number` times another.
