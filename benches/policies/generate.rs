@@ -28,7 +28,7 @@ pub fn files(pods: usize) -> Vec<SourceFile> {
     }
     files.push(SourceFile {
         name: "nodes.yaml".into(),
-        text: nodes,
+        text: nodes.into(),
     });
     for namespace in 0..namespaces {
         let mut text = format!(
@@ -41,7 +41,7 @@ pub fn files(pods: usize) -> Vec<SourceFile> {
         }
         files.push(SourceFile {
             name: format!("team-{namespace}/pods.yaml"),
-            text,
+            text: text.into(),
         });
         let mut text = String::new();
         for number in 0..POLICIES_PER_NAMESPACE {
@@ -49,7 +49,7 @@ pub fn files(pods: usize) -> Vec<SourceFile> {
         }
         files.push(SourceFile {
             name: format!("team-{namespace}/policies.yaml"),
-            text,
+            text: text.into(),
         });
     }
     let mut text = String::new();
@@ -58,7 +58,7 @@ pub fn files(pods: usize) -> Vec<SourceFile> {
     }
     files.push(SourceFile {
         name: "groups.yaml".into(),
-        text,
+        text: text.into(),
     });
     files
 }
@@ -68,7 +68,8 @@ fn pod(text: &mut String, namespace: usize, pod: usize, groups: usize) {
         text,
         "---\napiVersion: v1\nkind: Pod\nmetadata:\n  namespace: team-{namespace}\n  name: pod-{pod}\n  \
          labels: {{app: app-{}, role: role-{}, pod-template-hash: h{}}}\n  \
-         annotations: {{ovn.kubernetes.io/security_groups: group-{}, ovn.kubernetes.io/port_security: \"true\"}}\n\
+         annotations: {{ovn.kubernetes.io/security_groups: group-{}, ovn.kubernetes.io/port_security: \"true\", \
+         ovn.kubernetes.io/mac_address: \"02:00:00:{:02x}:{:02x}:{:02x}\"}}\n\
          spec:\n  nodeName: node-{}\n  containers:\n  - name: main\n    ports:\n    \
          - {{name: web, containerPort: {}}}\n    - {{name: metrics, containerPort: 9090}}\n\
          status:\n  phase: Running\n  podIP: {address}\n  podIPs: [{{ip: {address}}}, {{ip: \"2001:db8::{:x}:{:x}\"}}]",
@@ -76,6 +77,9 @@ fn pod(text: &mut String, namespace: usize, pod: usize, groups: usize) {
         pod % 3,
         pod % 7,
         (pod / 10) % groups,
+        pod >> 16,
+        pod >> 8 & 255,
+        pod & 255,
         pod / 100,
         8080 + pod % 2,
         (pod + 1) >> 16,
@@ -211,5 +215,5 @@ fn edit(files: &mut [SourceFile], name: &str, from: &str, to: &str) {
     let file = files.iter_mut().find(|file| file.name == name);
     let file = file.expect("a file of this name");
     assert!(file.text.contains(from), "{name} has no {from}");
-    file.text = file.text.replacen(from, to, 1);
+    file.text = file.text.replacen(from, to, 1).into();
 }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::super::compatibility::{EgressView, UnknownGroups};
 use super::super::document::Position;
 use super::super::finding::id;
-use super::super::kube_ovn::annotation;
+use super::super::kube_ovn::{annotation, said};
 use super::super::security_group::{GroupPolicy, GroupProtocol, GroupRule, Remote, rules_field};
 use super::super::stage::StageKind;
 use super::super::{
@@ -345,7 +345,7 @@ impl<'l> Linter<'l> {
 
     fn gateways(&self, port: &Port) -> Vec<IpAddr> {
         let pod = self.set.inventory.pod_at(port.pod);
-        let said = pod.annotations.get(&annotation(&port.provider, "gateway"));
+        let said = said(&pod.annotations, &port.provider, "gateway");
         let said = super::super::kube_ovn::listed(said).into_iter();
         let said = said.filter_map(|text| text.parse().ok());
         let subnet = self.subnets.iter();
