@@ -148,6 +148,8 @@ impl Workers {
                 counters.clone(),
                 plan.wait,
             );
+            // A thread that has just begun is not late, however long the process took to get here.
+            counters.pulse_us.set(start.elapsed().as_micros() as u64);
             let (stop, mailbox) = (workers.stop.clone(), handle.mailbox.clone());
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
             let thread = thread.spawn(move || run(worker, core, start, &stop, &mailbox))?;
