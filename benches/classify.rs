@@ -5,7 +5,7 @@
 //! ClassBench rule files (`NAME.rules`) and their traces (`NAME.uniform.tsv`, `NAME.mixed.tsv`),
 //! each plain or `.xz`, these are measured too (with `--json`, instead), and every expected answer
 //! is checked. `--json` prints one object a line for each set, trace and batch, of the strategy
-//! that the compiler takes.
+//! that the compiler takes. `--plot` writes what was measured at batch 64 as pictures into docs/.
 //!
 //! A rate is the median of several passes over all keys on one core, in CPU time (`best` is the
 //! quickest pass at batch 64: on a machine with neighbours the two differ). Strategies take turns
@@ -14,6 +14,8 @@
 
 #[path = "classify/classbench.rs"]
 mod classbench;
+#[path = "classify/plot.rs"]
+mod plot;
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -25,6 +27,8 @@ use portcullis::classifier::tree::{Limits, Strategy, Tree, compile};
 use portcullis::classifier::{Classify, RuleIndex, RuleSet};
 use portcullis::wire::{Family, FlowKey};
 use rustix::time::{ClockId, clock_gettime};
+
+use self::plot::Bar;
 
 /// Rules and what they are asked.
 struct Case {
@@ -95,17 +99,23 @@ fn main() {
     }
     let wanted = |name: &str| filters.is_empty() || filters.iter().any(|f| name.contains(*f));
     let directory = std::env::var_os("CLASSBENCH_DIR");
+    let mut bars = Vec::new();
     if !json || directory.is_none() {
         for (name, make) in generated(sizes) {
             if wanted(&name) {
-                run(&make(&name, &effort), &effort, json);
+                run(&make(&name, &effort), &effort, json, &mut bars);
             }
         }
     }
     if let Some(directory) = directory {
         for case in classbench::cases(directory.as_ref(), &wanted) {
-            run(&case, &effort, json);
+            run(&case, &effort, json, &mut bars);
         }
+    }
+    if given("--plot") {
+        let picture = plot::svg("Lookups in batches of 64, million a second", &bars);
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/classify.svg");
+        std::fs::write(path, picture).expect("docs can be written");
     }
 }
 
@@ -183,7 +193,7 @@ fn build(rules: &RuleSet, strategy: Option<Strategy>) -> Built {
 }
 
 /// Measures a case and prints its rows.
-fn run(case: &Case, effort: &Effort, json: bool) {
+fn run(case: &Case, effort: &Effort, json: bool, bars: &mut Vec<Bar>) {
     let mut built = vec![build(&case.rules, None)];
     if !json && built[0].label == "bits" {
         built.push(build(&case.rules, Some(Strategy::Classes)));
@@ -199,6 +209,7 @@ fn run(case: &Case, effort: &Effort, json: bool) {
         let rates = BATCHES.map(|batch| rates(&trees, &trace.keys, batch, effort.passes));
         let linear_rate = rates_of_linear(&linear, linear_keys);
         let mut place = 0;
+        let first_bar = bars.len();
         for built in &built {
             let Some(tree) = &built.tree else {
                 println!("{:<17} {:<8} {:<8}", case.name, trace.name, built.label);
@@ -215,7 +226,19 @@ fn run(case: &Case, effort: &Effort, json: bool) {
                 wrong: wrong_answers(trace, tree, &linear, linear_keys),
             };
             place += 1;
-            if json { row.print_json() } else { row.print() }
+            if json {
+                row.print_json();
+            } else {
+                row.print();
+            }
+            bars.push(row.bar(built.label, row.rates[2].0));
+        }
+        if let Some(set) = bars.get(first_bar).map(|bar| bar.set.clone()) {
+            bars.push(Bar {
+                set,
+                way: "linear",
+                rate: linear_rate,
+            });
         }
     }
 }
@@ -236,6 +259,14 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
+    fn bar(&self, way: &'static str, rate: f64) -> Bar {
+        Bar {
+            set: format!("{} {}", self.case.name, self.trace.name),
+            way,
+            rate,
+        }
+    }
+
     fn update_us(&self) -> Option<f64> {
         self.update.map(|update| update.as_secs_f64() * 1e6)
     }

@@ -12,6 +12,7 @@
 //! shared between workers and replaced by one pointer swap.
 
 pub mod bits;
+pub mod classbench;
 pub mod linear;
 pub mod rule_set;
 pub mod shards;

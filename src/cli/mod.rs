@@ -1,6 +1,7 @@
 //! One file a verb; this one only lists them.
 
 mod check;
+mod compile;
 mod detach;
 mod diff;
 mod doctor;
@@ -95,6 +96,8 @@ enum Command {
     Run(run::Arguments),
     /// Validate manifests and settings.
     Check(check::Arguments),
+    /// Compile rules, and show how: which strategy, what each step makes.
+    Compile(compile::Arguments),
     /// Tell why a packet is allowed or denied.
     Explain(Box<explain::Arguments>),
     /// Run policy cases: expected verdicts against manifests.
@@ -119,6 +122,7 @@ impl Arguments {
         match self.command {
             Command::Run(arguments) => run::run(arguments),
             Command::Check(arguments) => check::run(arguments),
+            Command::Compile(arguments) => compile::run(arguments),
             Command::Explain(arguments) => explain::run(*arguments),
             Command::Verify(arguments) => verify::run(arguments),
             Command::Replay(arguments) => replay::run(arguments),

@@ -5,6 +5,7 @@ pub mod admin;
 pub mod cases;
 pub mod client;
 pub mod compatibility;
+pub mod compilation;
 pub mod decide;
 pub mod detach;
 pub mod difference;

@@ -5,20 +5,26 @@
 //! the list. A rule handed on is left to the next tree; since the strongest rule of a key is
 //! dropped nowhere and is in some tree's leaf for that key, the smallest rank of all trees decides.
 
+use std::collections::HashMap;
+
 use super::choose::{HandOn, Question, choose};
 use super::frozen::{GROUPS_MAX, Node, Parts, Root};
-use super::gather::{gather, scatter};
-use super::group::{Group, LANES, NO_RANK};
+use super::gather::scatter;
+use super::grid::{self, Cell, Crossing, Grid};
+use super::group::{Group, LANES, NO_RANK, Record};
 use super::key::{Pattern, WideRule};
 use super::leaves::{Leaves, groups_of};
 use super::parameters::Parameters;
+use super::region::{answers, prune};
 
 /// Questions on a way at the most; a list that is too long even then is a leaf, if it may be.
 const DEPTH_MAX: u32 = 16;
 /// Rules of a leaf at the most.
 const LEAF_RULES_MAX: usize = 512;
-/// A list as long is not searched for covered rules: that takes the square of its length.
-const PRUNED_MAX: usize = 64;
+
+/// Cells of a grid for each rule, and whatever the number of rules.
+const CELLS_EACH: usize = 16;
+const CELLS_LEAST: usize = 1 << 18;
 
 /// How much work a child is, and a leaf, against looking at a rule.
 const SPLIT_WORK: u64 = 4;
@@ -39,6 +45,11 @@ pub(super) struct Draft {
 /// Builds trees for rules, which stand strongest first.
 pub(super) struct Builder<'a, const W: usize> {
     rules: &'a [WideRule<W>],
+    /// What questions are chosen by and rules are covered by: the rules without what records test,
+    /// and behind a grid without what it has settled.
+    asked: &'a [WideRule<W>],
+    /// The same without a grid.
+    all: &'a [WideRule<W>],
     parameters: &'a Parameters,
     nodes: Vec<Node>,
     leaves: Leaves,
@@ -60,6 +71,8 @@ impl<'a, const W: usize> Builder<'a, W> {
     ) -> Self {
         Builder {
             rules,
+            asked: rules,
+            all: rules,
             parameters,
             nodes: Vec::new(),
             leaves: Leaves::default(),
@@ -73,10 +86,19 @@ impl<'a, const W: usize> Builder<'a, W> {
 
     /// All trees of the rules. The buckets are kept when `keep_buckets` says so.
     pub(super) fn trees(&mut self, keep_buckets: bool) -> Result<Vec<Draft>, TooLarge> {
-        let mut left: Vec<u32> = (0..self.rules.len() as u32).collect();
+        let all = (0..self.rules.len() as u32).collect();
+        self.trees_of(all, 0, keep_buckets)
+    }
+
+    fn trees_of(
+        &mut self,
+        mut left: Vec<u32>,
+        before: usize,
+        keep_buckets: bool,
+    ) -> Result<Vec<Draft>, TooLarge> {
         let mut drafts = Vec::new();
         while !left.is_empty() {
-            let is_last = drafts.len() + 1 >= self.parameters.trees_max
+            let is_last = before + drafts.len() + 1 >= self.parameters.trees_max
                 || left.len() <= LANES * self.parameters.tail_groups;
             self.may_hand_on = !is_last;
             let rank_min = self.rules[left[0] as usize].rank;
@@ -92,11 +114,71 @@ impl<'a, const W: usize> Builder<'a, W> {
             left.sort_unstable();
             left.dedup();
             drafts.push(Draft {
-                root: Root { node, rank_min },
+                root: Root {
+                    node,
+                    has_grid: false,
+                    rank_min,
+                },
                 buckets,
             });
         }
         Ok(drafts)
+    }
+
+    /// All trees of the rules, a grid before the first.
+    fn behind_grid<G: Group<W>>(
+        &mut self,
+        asked: &'a [WideRule<W>],
+        questions: [Question; 2],
+    ) -> Result<Parts<G>, TooLarge> {
+        let cells_max = self.rules.len() * CELLS_EACH + CELLS_LEAST;
+        let crossing = Crossing::new(self.rules, questions, cells_max).ok_or(TooLarge)?;
+        let shares = crossing.shares(self.rules.len());
+        let share_max = self.parameters.grid_share_max;
+        let stays = |rule: &u32| shares[*rule as usize] <= share_max;
+        let all = 0..self.rules.len() as u32;
+        self.handed_on = all.clone().filter(|rule| !stays(rule)).collect();
+        self.may_hand_on = self.parameters.trees_max > 1;
+        self.asked = asked;
+        let mut known: HashMap<Vec<u32>, u32> = HashMap::new();
+        let mut cells = Vec::new();
+        for mut list in crossing.cells() {
+            self.work += (self.rules.len() / 512 + list.len()) as u64;
+            list.retain(stays);
+            let node = match known.get(&list) {
+                Some(&node) => node,
+                None => {
+                    let node = self.nodes.len() as u32;
+                    self.nodes.push(Node::leaf(node, 0, 0));
+                    known.insert(list.clone(), node);
+                    self.place(node, list, &Pattern::ANY, 1)?;
+                    node
+                }
+            };
+            cells.push(node);
+        }
+        self.asked = self.all;
+        let mut left = std::mem::take(&mut self.handed_on);
+        left.sort_unstable();
+        left.dedup();
+        let drafts = self.trees_of(left, 1, false)?;
+        let mut parts = self.parts()?;
+        let first = Root {
+            node: 0,
+            has_grid: true,
+            rank_min: self.rules.first().map_or(NO_RANK, |rule| rule.rank),
+        };
+        let others = drafts.iter().map(|draft| draft.root);
+        parts.roots = std::iter::once(first).chain(others).collect();
+        parts.grid = Some(Grid {
+            questions,
+            places: crossing.places,
+            cells: cells
+                .into_iter()
+                .map(|node| Cell::to(node, parts.nodes[node as usize]))
+                .collect(),
+        });
+        Ok(parts)
     }
 
     /// A tree without a rule, whose root stays a leaf.
@@ -108,6 +190,7 @@ impl<'a, const W: usize> Builder<'a, W> {
         Draft {
             root: Root {
                 node,
+                has_grid: false,
                 rank_min: NO_RANK,
             },
             buckets: vec![Vec::new()],
@@ -140,6 +223,12 @@ impl<'a, const W: usize> Builder<'a, W> {
             nodes: std::mem::take(&mut self.nodes),
             groups,
             roots: Vec::new(),
+            grid: None,
+            exact: None,
+            records: match G::HAS_RECORDS {
+                true => self.rules.iter().map(Record::of).collect(),
+                false => Vec::new(),
+            },
         })
     }
 
@@ -153,7 +242,7 @@ impl<'a, const W: usize> Builder<'a, W> {
         // What a stronger rule covers everywhere comes back when that rule is removed: the buckets
         // have to know it.
         if !keep_buckets {
-            prune(self.rules, &mut list, &Pattern::ANY);
+            prune(self.asked, &mut list, &Pattern::ANY);
         }
         let region = Pattern::ANY;
         let Some(question) = self.question(&mut list, &region, 0) else {
@@ -179,7 +268,7 @@ impl<'a, const W: usize> Builder<'a, W> {
         region: &Pattern<W>,
         depth: u32,
     ) -> Result<(), TooLarge> {
-        prune(self.rules, &mut list, region);
+        prune(self.asked, &mut list, region);
         let Some(question) = self.question(&mut list, region, depth) else {
             return self.leaf(node, list);
         };
@@ -215,14 +304,14 @@ impl<'a, const W: usize> Builder<'a, W> {
                 share_max,
             });
             let known = &region.care;
-            let found = choose(self.rules, list, known, hand_on, parameters, &mut self.work);
+            let found = choose(self.asked, list, known, hand_on, parameters, &mut self.work);
             if found.is_some() || !self.may_hand_on || share_max >= 1.0 {
                 break found;
             }
             share_max = (share_max * 1.6).max(0.1);
         }?;
         if self.may_hand_on {
-            let (rules, handed_on) = (self.rules, &mut self.handed_on);
+            let (rules, handed_on) = (self.asked, &mut self.handed_on);
             list.retain(|&rule| {
                 let care = rules[rule as usize].pattern.care[question.word];
                 let stays = (question.mask & !care).count_ones() <= open_max;
@@ -240,7 +329,7 @@ impl<'a, const W: usize> Builder<'a, W> {
         let mut children = vec![Vec::new(); 1 << question.mask.count_ones()];
         self.work += children.len() as u64 * SPLIT_WORK;
         for &rule in list {
-            let answers = answers(&self.rules[rule as usize].pattern, question);
+            let answers = answers(&self.asked[rule as usize].pattern, question);
             for answer in answers {
                 self.entries_left = self.entries_left.checked_sub(1).ok_or(TooLarge)?;
                 self.work += 1;
@@ -270,7 +359,7 @@ impl<'a, const W: usize> Builder<'a, W> {
         let mut short: Vec<usize> = Vec::new();
         for (answer, list) in children.iter_mut().enumerate() {
             if list.len() <= LANES {
-                prune(self.rules, list, &region_of(answer));
+                prune(self.asked, list, &region_of(answer));
                 short.push(answer);
             }
         }
@@ -327,58 +416,48 @@ impl<'a, const W: usize> Builder<'a, W> {
     }
 }
 
-/// Builds all trees of the rules; also says how much was looked at.
+/// Builds all trees of the rules; also says how much was looked at. `order` has the bits a grid may
+/// ask for.
 pub(super) fn build<G: Group<W>, const W: usize>(
     rules: &[WideRule<W>],
+    order: &[(usize, u32)],
     parameters: &Parameters,
     entries_max: usize,
 ) -> (Result<Parts<G>, TooLarge>, u64) {
+    // What records test is taken for granted.
+    let asked: Vec<WideRule<W>> = rules.iter().map(WideRule::by_digest).collect();
+    let questions = grid::questions(order, parameters.grid_bits);
+    let masks = questions.iter().flatten().map(|question| question.mask);
+    let settled = masks.fold(0, |all, mask| all | mask);
+    let behind: Vec<WideRule<W>> = match questions {
+        Some(_) => asked.iter().map(|rule| rule.without(0, settled)).collect(),
+        None => Vec::new(),
+    };
     let mut builder = Builder::new(rules, parameters, entries_max);
-    let parts = builder.trees(false).and_then(|drafts| {
-        let mut parts = builder.parts()?;
-        parts.roots = drafts.iter().map(|draft| draft.root).collect();
-        Ok(parts)
-    });
+    builder.asked = &asked;
+    builder.all = &asked;
+    let parts = match questions {
+        Some(questions) => builder.behind_grid(&behind, questions),
+        None => builder.trees(false).and_then(|drafts| {
+            let mut parts = builder.parts()?;
+            parts.roots = drafts.iter().map(|draft| draft.root).collect();
+            Ok(parts)
+        }),
+    };
     (parts, builder.work)
 }
 
-/// The answers keys that meet the pattern can give.
-pub(super) fn answers<const W: usize>(
-    pattern: &Pattern<W>,
-    question: Question,
-) -> impl Iterator<Item = u32> + use<W> {
-    let count = question.mask.count_ones();
-    let value = gather(pattern.value[question.word], question.mask);
-    let care = gather(pattern.care[question.word], question.mask);
-    let open = ((1u64 << count) - 1) as u32 & !care;
-    // Counts through the open bits alone.
-    let mut next = Some(0u32);
-    std::iter::from_fn(move || {
-        let part = next?;
-        let after = part.wrapping_sub(open) & open;
-        next = (after != 0).then_some(after);
-        Some(value | part)
-    })
-}
-
-/// Drops the rules that never decide a key of the region.
-fn prune<const W: usize>(rules: &[WideRule<W>], list: &mut Vec<u32>, region: &Pattern<W>) {
-    let rule = |position: u32| &rules[position as usize];
-    let ends = list.iter().position(|&r| rule(r).covers_region(region));
-    if let Some(last) = ends {
-        list.truncate(last + 1);
-    }
-    if list.len() > PRUNED_MAX {
-        return;
-    }
-    let mut kept = 0;
-    for next in 0..list.len() {
-        let inner = rule(list[next]);
-        let covered = list[..kept].iter().any(|&r| rule(r).covers(inner, region));
-        if !covered {
-            list[kept] = list[next];
-            kept += 1;
-        }
-    }
-    list.truncate(kept);
+/// Trees that take nothing for granted, for keys whose digest a rule matches that they do not.
+/// Without records: those of the others serve.
+pub(super) fn build_exact<G: Group<W>, const W: usize>(
+    rules: &[WideRule<W>],
+    parameters: &Parameters,
+    entries_max: usize,
+) -> Result<Parts<G>, TooLarge> {
+    let mut builder = Builder::new(rules, parameters, entries_max);
+    let drafts = builder.trees(false)?;
+    let mut parts = builder.parts()?;
+    parts.roots = drafts.iter().map(|draft| draft.root).collect();
+    parts.records = Vec::new();
+    Ok(parts)
 }

@@ -10,8 +10,9 @@
 
 use std::collections::HashMap;
 
+use super::digest::Digest;
 use super::expand::FlatRule;
-use super::key::{Pattern, WideRule, port_word};
+use super::key::{PORT_WORD, Pattern, WideRule};
 use crate::classifier::{PortRange, ProtocolMatch};
 use crate::wire::FlowKey;
 
@@ -39,11 +40,13 @@ pub(super) enum PortCode {
 /// Codes of all small fields of one family.
 #[derive(Debug, Clone)]
 pub(super) struct Codes {
-    ports: [PortCode; 2],
+    pub(super) ports: [PortCode; 2],
     /// Bits of `destination << 16 | source` that are their own codes.
     plain_ports: u64,
     /// By zone; `None` when no rule names a zone.
     zones: Option<Box<[u8; 1 << 16]>>,
+    /// Of IPv6 keys.
+    pub(super) digest: Digest,
 }
 
 impl PortCode {
@@ -132,7 +135,14 @@ impl Codes {
             plain_ports: plain(0) | plain(1),
             ports,
             zones,
+            digest: Digest::default(),
         }
+    }
+
+    /// The same with a digest.
+    pub(super) fn with_digest(mut self, digest: Digest) -> Self {
+        self.digest = digest;
+        self
     }
 
     /// Ports and tag of a key, as the port word has them.
@@ -164,6 +174,12 @@ impl Codes {
         }
     }
 
+    /// Zones that have a class of their own, with it.
+    pub(super) fn zone_classes(&self) -> impl Iterator<Item = (usize, u8)> + '_ {
+        let zones = self.zones.iter().flat_map(|zones| zones.iter().copied());
+        zones.enumerate().filter(|&(_, class)| class != 0)
+    }
+
     /// Has the rule's zone a number, if it names one?
     pub(super) fn knows(&self, rule: &FlatRule) -> bool {
         rule.zone.is_none_or(|zone| self.zone(zone) != 0)
@@ -175,9 +191,10 @@ impl Codes {
         rule: &FlatRule,
         mut pattern: Pattern<W>,
     ) -> WideRule<W> {
-        let word = port_word(W);
+        let word = PORT_WORD;
         let mut wide = WideRule {
             rank: rule.rank,
+            number: 0,
             pattern: Pattern::ANY,
             ports: [(0, u16::MAX); 2],
             ranged: [false; 2],

@@ -2,9 +2,11 @@
 //! asked for ahead, numbers checked once not checked again. All engines answer like [`Portable`].
 #![allow(unsafe_code)]
 
-use super::frozen::{Frozen, Leaf, Node, Parts, Patch, Root};
+use super::forest::Forest;
+use super::frozen::{Frozen, Leaf, Node, Parts, Root};
 use super::gather::gather;
-use super::group::{Group, GroupV4, GroupV6};
+use super::grid::{Cell, Grid};
+use super::group::{Group, GroupV4, GroupV6, NO_RANK};
 use super::key::{WORDS_V4, WORDS_V6};
 use super::lookup;
 use crate::classifier::RuleIndex;
@@ -32,59 +34,39 @@ pub(super) trait Engine<G, const W: usize>: Means {
     fn test(self, group: &G, words: &[u64; W]) -> u32;
 }
 
-/// Parts whose numbers all lead somewhere; whatever changes them checks that.
-#[derive(Debug, Clone)]
-pub(super) struct Forest<G, const W: usize>(Parts<G>);
-
-impl<G, const W: usize> Forest<G, W> {
-    /// Checks every number; panics when one leads nowhere, a defect of the builder.
-    pub(super) fn new(parts: Parts<G>) -> Self {
-        parts.check();
-        Forest(parts)
-    }
-
-    /// Makes changes; panics as [`Forest::new`] does, having changed nothing then.
-    pub(super) fn apply(&mut self, patch: &Patch<G>)
-    where
-        G: Copy,
-    {
-        patch.check(&self.0);
-        patch.apply(&mut self.0);
-    }
-
-    /// Makes room for changes.
-    pub(super) fn reserve(&mut self) {
-        self.0.nodes.reserve(self.0.nodes.len());
-        self.0.groups.reserve(self.0.groups.len());
-    }
-
-    pub(super) fn parts(&self) -> &Parts<G> {
-        &self.0
-    }
-}
-
 /// Lookups that ask a tree of a forest, side by side.
 pub(super) struct Batch<'a, G, const W: usize> {
     pub(super) words: [[u64; W]; LOOKUPS],
     parts: &'a Parts<G>,
     /// The root asked: a node of `parts`.
     top: Node,
+    /// Asked instead of the root.
+    grid: Option<&'a Grid>,
     /// By place: number of a node of `parts`, to be asked next.
     nodes: [u32; LOOKUPS],
     /// At most [`LOOKUPS`].
     count: usize,
+    /// By place: where a grid led to a leaf.
+    leaves: [Leaf; LOOKUPS],
+    /// Places of lookups that are not at a leaf yet, and how many.
+    deeper: [u8; LOOKUPS],
+    left: usize,
 }
 
-impl<'a, G, const W: usize> Batch<'a, G, W> {
+impl<'a, G: Group<W>, const W: usize> Batch<'a, G, W> {
     #[inline(always)]
     pub(super) fn new(forest: &'a Forest<G, W>, root: &Root, count: usize) -> Self {
         Batch {
             words: [[0; W]; LOOKUPS],
-            parts: &forest.0,
-            top: forest.0.nodes[root.node as usize],
+            parts: forest.parts(),
+            top: forest.parts().nodes[root.node as usize],
+            grid: forest.parts().grid.as_ref().filter(|_| root.has_grid),
             // The first node: there is one, as there is a root.
             nodes: [0; LOOKUPS],
             count: count.min(LOOKUPS),
+            leaves: [Leaf::NOWHERE; LOOKUPS],
+            deeper: [0; LOOKUPS],
+            left: 0,
         }
     }
 
@@ -97,6 +79,7 @@ impl<'a, G, const W: usize> Batch<'a, G, W> {
     #[inline(always)]
     pub(super) fn turn(&mut self, root: &Root, count: usize) {
         self.top = self.parts.nodes[root.node as usize];
+        self.grid = None;
         self.count = count.min(LOOKUPS);
     }
 
@@ -104,6 +87,14 @@ impl<'a, G, const W: usize> Batch<'a, G, W> {
     #[inline(always)]
     pub(super) fn enter<E: Engine<G, W>>(&mut self, engine: E, place: usize, fetch: bool) {
         let words = &self.words[place];
+        if let Some(grid) = self.grid {
+            let cell = cell(engine, grid, words);
+            self.leaves[place] = cell.leaf();
+            self.nodes[place] = cell.node();
+            self.deeper[self.left & (LOOKUPS - 1)] = place as u8;
+            self.left += usize::from(!cell.is_leaf());
+            return;
+        }
         let child = self.top.base + engine.gather(words[self.top.word::<W>()], self.top.mask);
         self.nodes[place] = child;
         if fetch {
@@ -134,60 +125,103 @@ impl<'a, G, const W: usize> Batch<'a, G, W> {
     ) {
         let parts = self.parts;
         let count = self.count.min(LOOKUPS);
-        for _ in 0..steps {
-            for place in 0..count {
-                self.step(engine, place);
-                if fetch_nodes {
-                    let next = self.nodes[place] as usize;
-                    engine.fetch(parts.nodes.as_ptr().wrapping_add(next));
-                }
-            }
+        if self.grid.is_none() {
+            self.approach(engine, steps, fetch_nodes);
         }
-        let leaves = self.leaves(engine, count);
+        self.arrive(engine);
+        let leaves = &self.leaves;
         if fetch_groups {
             for leaf in &leaves[..count] {
                 engine.fetch(parts.groups.as_ptr().wrapping_add(leaf.first()));
             }
         }
+        let mut answers = [NO_RANK; LOOKUPS];
         for (place, leaf) in leaves.iter().enumerate().take(count) {
             let words = &self.words[place];
             let first = leaf.first();
-            // SAFETY: `leaf` is that of a leaf of `parts`, and `Forest::new` found its groups, of
-            // which there is one at least, within `parts.groups`.
+            // SAFETY: `leaf` is that of a leaf or a cell of `parts`, and `Forest::new` found its
+            // groups, of which there is one at least, within `parts.groups`.
             let group = |number| unsafe { parts.groups.get_unchecked(number) };
-            let mut rank = engine.test(group(first), words);
+            let mut answer = engine.test(group(first), words);
             // Nearly every leaf is one group.
             for number in first + 1..first + leaf.count() {
-                rank = rank.min(engine.test(group(number), words));
+                if answer == NO_RANK {
+                    answer = engine.test(group(number), words);
+                }
+            }
+            if G::HAS_RECORDS {
+                // It may stand in two lines, which the next begins in or behind.
+                let record = parts.records.as_ptr().wrapping_add(answer as usize);
+                engine.fetch(record);
+                engine.fetch(record.wrapping_add(1));
+            }
+            answers[place] = answer;
+        }
+        for (place, &answer) in answers.iter().enumerate().take(count) {
+            let mut rank = answer;
+            if G::HAS_RECORDS && answer != NO_RANK {
+                let (words, leaf) = (&self.words[place], self.leaves[place]);
+                let record = parts.records.get(answer as usize);
+                let verified = record.and_then(|record| record.rank(words));
+                rank = verified.unwrap_or_else(|| parts.rank_in_spite(engine, leaf, words));
             }
             found(place, rank);
         }
     }
 
-    /// The leaves of the first `count` lookups, none of which is left on its way.
+    /// Takes `steps` steps with all lookups, and one more, after which those at a leaf are known.
     #[inline(always)]
-    fn leaves<E: Engine<G, W>>(&mut self, engine: E, count: usize) -> [Leaf; LOOKUPS] {
-        let mut leaves = [Leaf::NOWHERE; LOOKUPS];
-        let mut deeper = [0u8; LOOKUPS];
+    fn approach<E: Engine<G, W>>(&mut self, engine: E, steps: u32, fetch: bool) {
+        let count = self.count.min(LOOKUPS);
+        for _ in 0..steps {
+            for place in 0..count {
+                self.step(engine, place);
+                if fetch {
+                    let next = self.nodes[place] as usize;
+                    engine.fetch(self.parts.nodes.as_ptr().wrapping_add(next));
+                }
+            }
+        }
         let mut left = 0;
-        for (place, leaf) in leaves.iter_mut().enumerate().take(count) {
+        for place in 0..count {
             let node = self.step(engine, place);
-            *leaf = node.detail;
-            deeper[left & (LOOKUPS - 1)] = place as u8;
+            self.leaves[place] = node.detail;
+            self.deeper[left & (LOOKUPS - 1)] = place as u8;
             left += usize::from(!node.is_leaf());
         }
+        self.left = left;
+    }
+
+    /// Takes the lookups that are left to their leaves.
+    #[inline(always)]
+    fn arrive<E: Engine<G, W>>(&mut self, engine: E) {
+        let mut left = self.left;
         while left > 0 {
             let mut still = 0;
             for index in 0..left.min(LOOKUPS) {
-                let place = deeper[index] as usize & (LOOKUPS - 1);
+                let place = self.deeper[index] as usize & (LOOKUPS - 1);
                 let node = self.step(engine, place);
-                leaves[place] = node.detail;
-                deeper[still & (LOOKUPS - 1)] = place as u8;
+                self.leaves[place] = node.detail;
+                self.deeper[still & (LOOKUPS - 1)] = place as u8;
                 still += usize::from(!node.is_leaf());
             }
             left = still;
         }
-        leaves
+        self.left = 0;
+    }
+}
+
+/// As [`Grid::cell`].
+#[inline(always)]
+pub(super) fn cell<E: Means, const W: usize>(engine: E, grid: &Grid, words: &[u64; W]) -> Cell {
+    let [rows, columns] = grid.questions;
+    let row = engine.gather(words[rows.word & (W - 1)], rows.mask) as usize;
+    let column = engine.gather(words[columns.word & (W - 1)], columns.mask) as usize;
+    // SAFETY: `Grid::check` found a place for every answer, and a cell for every two places.
+    unsafe {
+        let row = *grid.places[0].get_unchecked(row);
+        let column = *grid.places[1].get_unchecked(column);
+        *grid.cells.get_unchecked((row + column) as usize)
     }
 }
 
@@ -289,7 +323,8 @@ mod x86 {
     use core::arch::x86_64::*;
 
     use super::*;
-    use crate::classifier::bits::group::{LANES, NO_RANK, PortLanes};
+    use crate::classifier::bits::group::{LANES, Lanes, PortLanes};
+    use crate::classifier::bits::key::PORT_WORD;
 
     /// Proves that AVX2, BMI1, BMI2 and POPCNT are there: made by [`Avx2::detect`] alone.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -392,26 +427,7 @@ mod x86 {
         }
     }
 
-    /// Lanes are not zero where the word differs above the open bits: lanes 0 to 3, and 4 to 7.
-    #[inline(always)]
-    fn word_differs(word: &u64, values: &[u64; LANES], open: &[u8; LANES]) -> (__m256i, __m256i) {
-        // SAFETY: AVX2 is there, as an `Avx2` was needed to come here; the loads read four of the
-        // eight values each, and the eight bytes.
-        unsafe {
-            let key = _mm256_set1_epi64x(*word as i64);
-            let open = _mm_loadl_epi64(open.as_ptr().cast());
-            let low = _mm256_loadu_si256(values.as_ptr().cast());
-            let high = _mm256_loadu_si256(values.as_ptr().add(4).cast());
-            let low_open = _mm256_cvtepu8_epi64(open);
-            let high_open = _mm256_cvtepu8_epi64(_mm_srli_si128::<4>(open));
-            (
-                _mm256_srlv_epi64(_mm256_xor_si256(key, low), low_open),
-                _mm256_srlv_epi64(_mm256_xor_si256(key, high), high_open),
-            )
-        }
-    }
-
-    /// The rank of the first lane that is zero.
+    /// The answer of the first lane that is zero.
     #[inline(always)]
     fn first_zero(differ: __m256i, ports: &PortLanes) -> u32 {
         // SAFETY: AVX2 is there, as an `Avx2` was needed to come here.
@@ -419,8 +435,8 @@ mod x86 {
             let zero = _mm256_cmpeq_epi32(differ, _mm256_setzero_si256());
             _mm256_movemask_ps(_mm256_castsi256_ps(zero)) as u32
         };
-        let rank = ports.rank[equal.trailing_zeros() as usize & (LANES - 1)];
-        if equal == 0 { NO_RANK } else { rank }
+        let answer = ports.answer[equal.trailing_zeros() as usize & (LANES - 1)];
+        if equal == 0 { NO_RANK } else { answer }
     }
 
     // SAFETY: the instruction gathers one bit for each bit of the mask.
@@ -442,57 +458,42 @@ mod x86 {
         }
     }
 
+    /// As [`Group::test`].
+    #[inline(always)]
+    fn test_lanes(lanes: &Lanes, addresses: &u64, ports: &u64) -> u32 {
+        // SAFETY: AVX2 is there, as an `Avx2` was needed to come here.
+        let differ = unsafe {
+            let differ = |key: i32, value, care| {
+                let key = _mm256_set1_epi32(key);
+                _mm256_and_si256(_mm256_xor_si256(key, load(value)), load(care))
+            };
+            let source = differ(
+                half::<0>(addresses),
+                &lanes.source_value,
+                &lanes.source_care,
+            );
+            let destination = differ(
+                half::<1>(addresses),
+                &lanes.destination_value,
+                &lanes.destination_care,
+            );
+            let both = _mm256_or_si256(source, destination);
+            _mm256_or_si256(both, ports_differ(&lanes.ports, ports))
+        };
+        first_zero(differ, &lanes.ports)
+    }
+
     impl Engine<GroupV4, WORDS_V4> for Avx2 {
         #[inline(always)]
         fn test(self, group: &GroupV4, words: &[u64; WORDS_V4]) -> u32 {
-            // SAFETY: `self` proves AVX2.
-            let differ = unsafe {
-                let differ = |key: i32, value, care| {
-                    let key = _mm256_set1_epi32(key);
-                    _mm256_and_si256(_mm256_xor_si256(key, load(value)), load(care))
-                };
-                let source = differ(
-                    half::<0>(&words[0]),
-                    &group.source_value,
-                    &group.source_care,
-                );
-                let destination = differ(
-                    half::<1>(&words[0]),
-                    &group.destination_value,
-                    &group.destination_care,
-                );
-                let addresses = _mm256_or_si256(source, destination);
-                _mm256_or_si256(addresses, ports_differ(&group.ports, &words[1]))
-            };
-            first_zero(differ, &group.ports)
+            test_lanes(&group.0, &words[0], &words[PORT_WORD])
         }
     }
 
     impl Engine<GroupV6, WORDS_V6> for Avx2 {
         #[inline(always)]
         fn test(self, group: &GroupV6, words: &[u64; WORDS_V6]) -> u32 {
-            // SAFETY: `self` proves AVX2.
-            let equal = unsafe {
-                let (values, open) = (&group.value, &group.open_bits);
-                // Written out: a closure would be a function without AVX2.
-                let one = word_differs(&words[0], &values[0], &open[0]);
-                let two = word_differs(&words[1], &values[1], &open[1]);
-                let three = word_differs(&words[2], &values[2], &open[2]);
-                let four = word_differs(&words[3], &values[3], &open[3]);
-                let low = _mm256_or_si256(_mm256_or_si256(one.0, two.0), three.0);
-                let high = _mm256_or_si256(_mm256_or_si256(one.1, two.1), three.1);
-                let (low, high) = (_mm256_or_si256(low, four.0), _mm256_or_si256(high, four.1));
-                let low = _mm256_cmpeq_epi64(low, _mm256_setzero_si256());
-                let high = _mm256_cmpeq_epi64(high, _mm256_setzero_si256());
-                let ports = ports_differ(&group.ports, &words[4]);
-                let zero = _mm256_cmpeq_epi32(ports, _mm256_setzero_si256());
-                let ports = _mm256_movemask_ps(_mm256_castsi256_ps(zero)) as u32;
-                let low = _mm256_movemask_pd(_mm256_castsi256_pd(low)) as u32;
-                let high = _mm256_movemask_pd(_mm256_castsi256_pd(high)) as u32;
-                ports & (low | high << 4)
-            };
-            let rank = group.ports.rank[equal.trailing_zeros() as usize & (LANES - 1)];
-            if equal == 0 { NO_RANK } else { rank }
+            test_lanes(&group.0, &words[0], &words[PORT_WORD])
         }
     }
 }

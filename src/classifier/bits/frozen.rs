@@ -3,9 +3,11 @@
 use super::Shape;
 use super::choose::Question;
 use super::codes::Codes;
-use super::engine::Forest;
+use super::engine::Means;
+use super::forest::Forest;
 use super::gather::gather;
-use super::group::{Group, LANES, NO_RANK};
+use super::grid::Grid;
+use super::group::{Group, LANES, NO_RANK, Record};
 
 /// A question and where its answers are, or a leaf. Both have one shape, so that a batch takes all
 /// its lookups one step on without asking which is which: a leaf asks for no bit and its base is
@@ -27,14 +29,37 @@ pub(super) struct Leaf(u32);
 
 /// Bits of a leaf that hold the number of groups.
 const COUNT_BITS: u32 = 7;
+/// Bits in use; the rest is a cell's.
+const LEAF_BITS: u32 = 31;
 /// Groups of a leaf at the most.
 pub(super) const LEAF_GROUPS_MAX: usize = (1 << COUNT_BITS) - 1;
 /// Groups there can be.
-pub(super) const GROUPS_MAX: usize = 1 << (32 - COUNT_BITS);
+pub(super) const GROUPS_MAX: usize = 1 << (LEAF_BITS - COUNT_BITS);
 
 impl Leaf {
     /// No group.
     pub(super) const NOWHERE: Leaf = Leaf(0);
+
+    /// As one number of 31 bits.
+    pub(super) fn bits(self) -> u32 {
+        self.0
+    }
+
+    #[inline(always)]
+    pub(super) fn of_bits(bits: u32) -> Self {
+        Leaf(bits)
+    }
+
+    /// Is there a group, and are all of them among so many?
+    pub(super) fn is_within(self, groups: usize) -> bool {
+        self.count() > 0 && self.first() + self.count() <= groups
+    }
+
+    /// All groups.
+    #[inline(always)]
+    pub(super) fn groups(self) -> std::ops::Range<usize> {
+        self.first()..self.first() + self.count()
+    }
 
     /// Number of the first group.
     #[inline(always)]
@@ -75,11 +100,7 @@ impl Node {
     /// Do all its answers lead to one of so many nodes or groups? `own` is its number.
     pub(super) fn leads_somewhere(self, own: usize, (nodes, groups): (usize, usize)) -> bool {
         if self.is_leaf() {
-            let (first, count) = (self.detail.first(), self.detail.count());
-            return self.base as usize == own
-                && own < nodes
-                && count > 0
-                && first + count <= groups;
+            return self.base as usize == own && own < nodes && self.detail.is_within(groups);
         }
         self.base as usize + (1usize << self.mask.count_ones()) <= nodes
     }
@@ -108,20 +129,15 @@ impl Node {
     pub(super) fn word<const W: usize>(self) -> usize {
         self.detail.0 as usize & (W - 1)
     }
-
-    /// The groups of a leaf.
-    #[inline(always)]
-    pub(super) fn groups(self) -> std::ops::Range<usize> {
-        let first = self.detail.first();
-        first..first + self.detail.count()
-    }
 }
 
 /// One tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Root {
-    /// Number of its root node.
+    /// Number of its root node; of a tree behind the grid, any.
     pub(super) node: u32,
+    /// Keys go through the grid first.
+    pub(super) has_grid: bool,
     /// Smallest rank in the tree: a lookup that has a smaller one need not ask it.
     pub(super) rank_min: u32,
 }
@@ -132,6 +148,12 @@ pub(super) struct Parts<G> {
     pub(super) nodes: Vec<Node>,
     pub(super) groups: Vec<G>,
     pub(super) roots: Vec<Root>,
+    pub(super) grid: Option<Grid>,
+    /// By number of a rule, where groups answer numbers.
+    pub(super) records: Vec<Record>,
+    /// Where these trees take for granted what records test: trees that do not, to be asked when a
+    /// record does not match after all.
+    pub(super) exact: Option<Box<Parts<G>>>,
 }
 
 /// A change of [`Parts`].
@@ -140,6 +162,7 @@ pub(super) struct Patch<G> {
     /// To be added, in order.
     pub(super) nodes: Vec<Node>,
     pub(super) groups: Vec<G>,
+    pub(super) records: Vec<Record>,
     /// Nodes that are there, by number, and what they become; the last one counts.
     pub(super) replaced: Vec<(u32, Node)>,
     /// By root.
@@ -200,24 +223,29 @@ impl<G: Group<W>, const W: usize> Frozen<G, W> {
             let groups = leaf.groups();
             path.groups += groups.len() as u32;
             path.long_leaves += u32::from(groups.len() > 1);
-            for group in &parts.groups[groups] {
-                path.rank = path.rank.min(group.test(words));
-            }
+            path.rank = path.rank.min(parts.rank(leaf, words));
         }
         path
     }
 
-    /// The leaf of a tree, and how many nodes were asked on the way.
-    pub(super) fn descend(&self, root: &Root, words: &[u64; W]) -> (Node, u32) {
-        let nodes = self.forest.parts().nodes.as_slice();
-        let mut node = nodes[root.node as usize];
-        let mut steps = 0;
+    /// The leaf of a tree, and how many nodes were asked on the way; a grid counts as one.
+    pub(super) fn descend(&self, root: &Root, words: &[u64; W]) -> (Leaf, u32) {
+        let parts = self.forest.parts();
+        let (mut node, mut steps) = (root.node, 0);
+        if let Some(grid) = parts.grid.as_ref().filter(|_| root.has_grid) {
+            let cell = grid.cell(words);
+            if cell.is_leaf() {
+                return (cell.leaf(), 1);
+            }
+            (node, steps) = (cell.node(), 1);
+        }
+        let mut node = parts.nodes[node as usize];
         while !node.is_leaf() {
             let child = node.base + gather(words[node.word::<W>()], node.mask);
-            node = nodes[child as usize];
+            node = parts.nodes[child as usize];
             steps += 1;
         }
-        (node, steps)
+        (node.detail, steps)
     }
 }
 
@@ -228,7 +256,16 @@ impl<G, const W: usize> Frozen<G, W> {
         shape.trees += parts.roots.len() as u32;
         shape.nodes += parts.nodes.len() as u32;
         shape.groups += parts.groups.len() as u32;
-        let worst = parts.roots.iter().map(|root| parts.worst(root.node));
+        let worst = parts.roots.iter().map(|root| match &parts.grid {
+            Some(grid) if root.has_grid => {
+                let cells = grid.cells.iter().map(|cell| match cell.is_leaf() {
+                    true => (1, cell.leaf().count() as u32),
+                    false => parts.worst(cell.node()),
+                });
+                cells.fold((0, 0), |a, b| (a.0.max(b.0), a.1.max(b.1)))
+            }
+            _ => parts.worst(root.node),
+        });
         let (depth, groups) = worst.fold((0, 0), |all, tree| (all.0 + tree.0, all.1 + tree.1));
         shape.depth_max = shape.depth_max.max(depth);
         let rules = groups * LANES as u32;
@@ -255,6 +292,7 @@ impl<G: Copy> Patch<G> {
     pub(super) fn apply(&self, parts: &mut Parts<G>) {
         parts.nodes.extend_from_slice(&self.nodes);
         parts.groups.extend_from_slice(&self.groups);
+        parts.records.extend_from_slice(&self.records);
         for &(number, node) in &self.replaced {
             parts.nodes[number as usize] = node;
         }
@@ -265,6 +303,48 @@ impl<G: Copy> Patch<G> {
 }
 
 impl<G> Parts<G> {
+    /// The smallest rank a leaf has for a key.
+    pub(super) fn rank<const W: usize>(&self, leaf: Leaf, words: &[u64; W]) -> u32
+    where
+        G: Group<W>,
+    {
+        self.rank_by(leaf, words, &self.records)
+    }
+
+    fn rank_by<const W: usize>(&self, leaf: Leaf, words: &[u64; W], records: &[Record]) -> u32
+    where
+        G: Group<W>,
+    {
+        let groups = self.groups[leaf.groups()].iter();
+        let ranks = groups.map(|group| group.rank(words, records));
+        ranks.min().unwrap_or(NO_RANK)
+    }
+
+    /// The smallest rank for a key whose digest matches what its addresses do not, found in this
+    /// leaf.
+    pub(super) fn rank_in_spite<E: Means, const W: usize>(
+        &self,
+        engine: E,
+        leaf: Leaf,
+        words: &[u64; W],
+    ) -> u32
+    where
+        G: Group<W>,
+    {
+        let Some(exact) = &self.exact else {
+            return self.rank(leaf, words);
+        };
+        let ranks = exact.roots.iter().map(|root| {
+            let mut node = exact.nodes[root.node as usize];
+            while !node.is_leaf() {
+                let child = node.base + engine.gather(words[node.word::<W>()], node.mask);
+                node = exact.nodes[child as usize];
+            }
+            exact.rank_by(node.detail, words, &self.records)
+        });
+        ranks.min().unwrap_or(NO_RANK)
+    }
+
     /// Panics when a number leads nowhere.
     pub(super) fn check(&self) {
         let sizes = (self.nodes.len(), self.groups.len());
@@ -273,6 +353,15 @@ impl<G> Parts<G> {
         }
         let mut roots = self.roots.iter();
         assert!(roots.all(|root| (root.node as usize) < sizes.0));
+        let has_grid = self.roots.first().is_some_and(|root| root.has_grid);
+        assert_eq!(has_grid, self.grid.is_some());
+        assert!(self.roots.iter().skip(1).all(|root| !root.has_grid));
+        if let Some(grid) = &self.grid {
+            grid.check(sizes.0, sizes.1);
+        }
+        if let Some(exact) = &self.exact {
+            exact.check();
+        }
     }
 
     /// Most nodes and groups a lookup meets at a node and below.
@@ -289,9 +378,12 @@ impl<G> Parts<G> {
 
     /// Memory of the nodes and of the groups.
     pub(super) fn bytes(&self) -> [usize; 2] {
+        let grid = self.grid.as_ref().map_or(0, Grid::bytes);
+        let records = size_of_val(self.records.as_slice());
+        let exact = self.exact.as_ref().map_or([0; 2], |exact| exact.bytes());
         [
-            size_of_val(self.nodes.as_slice()),
-            size_of_val(self.groups.as_slice()),
+            size_of_val(self.nodes.as_slice()) + grid + exact[0],
+            size_of_val(self.groups.as_slice()) + records + exact[1],
         ]
     }
 }

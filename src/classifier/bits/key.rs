@@ -1,15 +1,18 @@
 //! Keys as 64-bit words.
 //!
 //! ```text
-//! IPv4   word 0   destination << 32 | source
-//!        word 1   tag << 32 | coded destination port << 16 | coded source port
-//! IPv6   word 0…3 source high, source low, destination high, destination low
-//!        word 4   as word 1 of IPv4;  words 5…7 are 0
+//! word 0      IPv4: destination << 32 | source;   IPv6: the digest of both
+//! word 1      tag << 32 | coded destination port << 16 | coded source port
+//! word 2…5    IPv6: source high, source low, destination high, destination low
+//! word 6, 7   IPv6: 0
 //! ```
 //!
-//! The tag is `zone class << 8 | protocol`. Coding of ports and zones: [`codes`](super::codes).
+//! The tag is `zone class << 8 | protocol`. Coding of ports and zones: [`codes`](super::codes); the
+//! [`digest`](super::digest) are the bits of IPv6 addresses that tell rules apart.
 
 use super::codes::Codes;
+use super::digest::Digest;
+use super::engine::{Means, Portable};
 use super::expand::FlatRule;
 use crate::wire::FlowKey;
 
@@ -19,9 +22,9 @@ pub(super) const WORDS_V4: usize = 2;
 pub(super) const WORDS_V6: usize = 8;
 
 /// Which word holds ports and tag.
-pub(super) const fn port_word(words: usize) -> usize {
-    if words == WORDS_V4 { 1 } else { 4 }
-}
+pub(super) const PORT_WORD: usize = 1;
+/// The first word of the IPv6 addresses; four.
+pub(super) const ADDRESS_WORD: usize = 2;
 
 /// Some bits of a key, and the values they have. `value` has no bit outside `care`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,9 +66,8 @@ impl<const W: usize> Pattern<W> {
 
     /// Smallest and largest code of a port field (0 source, 1 destination) a key can have.
     pub(super) fn port_codes(&self, port: usize) -> (u16, u16) {
-        let word = port_word(W);
-        let care = (self.care[word] >> (16 * port)) as u16;
-        let value = (self.value[word] >> (16 * port)) as u16;
+        let care = (self.care[PORT_WORD] >> (16 * port)) as u16;
+        let value = (self.value[PORT_WORD] >> (16 * port)) as u16;
         (value, value | !care)
     }
 }
@@ -75,6 +77,8 @@ impl<const W: usize> Pattern<W> {
 pub(super) struct WideRule<const W: usize> {
     /// What is answered; a smaller one decides first.
     pub(super) rank: u32,
+    /// Its place among all rules of the family.
+    pub(super) number: u32,
     /// Every key the rule matches meets it; the reverse holds but for ports in `ranged`.
     pub(super) pattern: Pattern<W>,
     /// Smallest and largest code, source and destination.
@@ -84,6 +88,21 @@ pub(super) struct WideRule<const W: usize> {
 }
 
 impl<const W: usize> WideRule<W> {
+    /// The rule as its digest and ports have it.
+    pub(super) fn by_digest(&self) -> Self {
+        let mut rule = *self;
+        rule.pattern.value[ADDRESS_WORD..].fill(0);
+        rule.pattern.care[ADDRESS_WORD..].fill(0);
+        rule
+    }
+
+    /// The rule without what it says of some bits of a word.
+    pub(super) fn without(mut self, word: usize, bits: u64) -> Self {
+        self.pattern.value[word] &= !bits;
+        self.pattern.care[word] &= !bits;
+        self
+    }
+
     /// Does the rule match every key of the region?
     pub(super) fn covers_region(&self, region: &Pattern<W>) -> bool {
         self.pattern.contains(region) && self.covers_ports(region, [(0, u16::MAX); 2])
@@ -114,13 +133,20 @@ pub(super) fn write_v4(words: &mut [u64; WORDS_V4], key: &FlowKey, ports: u64) {
 
 /// Writes the words of an IPv6 key, with its port word.
 #[inline(always)]
-pub(super) fn write_v6(words: &mut [u64; WORDS_V6], key: &FlowKey, ports: u64) {
-    let (source, destination) = (key.source.to_bits(), key.destination.to_bits());
-    words[0] = (source >> 64) as u64;
-    words[1] = source as u64;
-    words[2] = (destination >> 64) as u64;
-    words[3] = destination as u64;
-    words[4] = ports;
+pub(super) fn write_v6<E: Means>(
+    engine: E,
+    words: &mut [u64; WORDS_V6],
+    key: &FlowKey,
+    digest: &Digest,
+    ports: u64,
+) {
+    let ([a, b], [c, d]) = (key.source.halves(), key.destination.halves());
+    words[0] = digest.of(engine, [a, b, c, d]);
+    words[PORT_WORD] = ports;
+    words[ADDRESS_WORD] = a;
+    words[ADDRESS_WORD + 1] = b;
+    words[ADDRESS_WORD + 2] = c;
+    words[ADDRESS_WORD + 3] = d;
 }
 
 /// An IPv4 rule with coded ports.
@@ -137,10 +163,21 @@ pub(super) fn wide_v6(rule: &FlatRule, codes: &Codes) -> WideRule<WORDS_V6> {
     let mut pattern = Pattern::ANY;
     for (side, prefix) in [rule.source, rule.destination].into_iter().enumerate() {
         let (value, care) = prefix.bits(128);
-        pattern.value[2 * side] = (value >> 64) as u64;
-        pattern.value[2 * side + 1] = value as u64;
-        pattern.care[2 * side] = (care >> 64) as u64;
-        pattern.care[2 * side + 1] = care as u64;
+        let word = ADDRESS_WORD + 2 * side;
+        pattern.value[word] = (value >> 64) as u64;
+        pattern.value[word + 1] = value as u64;
+        pattern.care[word] = (care >> 64) as u64;
+        pattern.care[word + 1] = care as u64;
     }
+    pattern.value[0] = digest_of(&codes.digest, &pattern.value);
+    pattern.care[0] = digest_of(&codes.digest, &pattern.care);
     codes.rule(rule, pattern)
+}
+
+/// The digest of the addresses in these words.
+pub(super) fn digest_of<const W: usize>(digest: &Digest, words: &[u64; W]) -> u64 {
+    digest.of(
+        Portable,
+        std::array::from_fn(|half| words[ADDRESS_WORD + half]),
+    )
 }

@@ -1,8 +1,8 @@
 //! Many lookups at once: all of them take a step, and what the next step needs is being fetched
 //! meanwhile.
 
-use super::engine::{Batch, Engine, LOOKUPS};
-use super::frozen::Frozen;
+use super::engine::{Batch, Engine, LOOKUPS, cell};
+use super::frozen::{Frozen, Leaf, Parts};
 use super::group::{Group, NO_RANK};
 use crate::classifier::RuleIndex;
 use crate::wire::FlowKey;
@@ -72,7 +72,13 @@ where
     }
     for (place, key) in keys.iter().enumerate().take(LOOKUPS) {
         strange |= key.family != G::FAMILY;
-        G::write(&mut batch.words[place], key, word(key));
+        G::write(
+            engine,
+            &mut batch.words[place],
+            key,
+            &frozen.codes,
+            word(key),
+        );
         batch.enter(engine, place, frozen.fetch_nodes);
     }
     !strange
@@ -130,20 +136,54 @@ where
 {
     let parts = frozen.forest.parts();
     let mut words = [0; W];
-    G::write(&mut words, key, frozen.codes.word(key));
+    G::write(
+        engine,
+        &mut words,
+        key,
+        &frozen.codes,
+        frozen.codes.word(key),
+    );
     let mut best = NO_RANK;
     for root in &parts.roots {
         if best <= root.rank_min {
             continue;
         }
-        let mut node = parts.nodes[root.node as usize];
-        while !node.is_leaf() {
-            let child = node.base + engine.gather(words[node.word::<W>()], node.mask);
-            node = parts.nodes[child as usize];
-        }
-        for group in &parts.groups[node.groups()] {
-            best = best.min(engine.test(group, &words));
-        }
+        let leaf = match &parts.grid {
+            Some(grid) if root.has_grid => match cell(engine, grid, &words) {
+                cell if cell.is_leaf() => cell.leaf(),
+                cell => leaf_below(engine, parts, cell.node(), &words),
+            },
+            _ => leaf_below(engine, parts, root.node, &words),
+        };
+        let groups = parts.groups[leaf.groups()].iter();
+        let mut answers = groups.map(|group| engine.test(group, &words));
+        let answer = answers.find(|&answer| answer != NO_RANK);
+        best = best.min(match answer {
+            Some(number) if G::HAS_RECORDS => {
+                let rank = parts.records[number as usize].rank(&words);
+                rank.unwrap_or_else(|| parts.rank_in_spite(engine, leaf, &words))
+            }
+            answer => answer.unwrap_or(NO_RANK),
+        });
     }
     (best != NO_RANK).then_some(RuleIndex(best))
+}
+
+/// The leaf below a node.
+#[inline(always)]
+fn leaf_below<E, G, const W: usize>(
+    engine: E,
+    parts: &Parts<G>,
+    node: u32,
+    words: &[u64; W],
+) -> Leaf
+where
+    E: Engine<G, W>,
+{
+    let mut node = parts.nodes[node as usize];
+    while !node.is_leaf() {
+        let child = node.base + engine.gather(words[node.word::<W>()], node.mask);
+        node = parts.nodes[child as usize];
+    }
+    node.detail
 }

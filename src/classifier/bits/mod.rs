@@ -7,6 +7,7 @@
 //!         ─ codes ──▶ WideRule      bits of a few 64-bit words: value and care; coded port ranges
 //!         ─ choose ─▶ Question      up to 16 bits of one word that split a list best
 //!         ─ build ──▶ nodes, lists  several trees; rules that would be copied are handed on
+//!         ─ grid ───▶ cells         for few rules, a root that asks both addresses at once
 //!         ─ leaves ─▶ groups        eight rules side by side, shared between leaves
 //!         ─ tune ───▶ Frozen        the fastest of many variants
 //!
@@ -31,6 +32,12 @@
 //! whose bits pick one of its own, down to a leaf; the group there gives the rank of the first lane
 //! that matches. The next tree is asked unless its smallest rank is no better.
 //!
+//! **The grid.** Of few rules, the first tree's root may be a [grid](grid::Grid): it asks some bits
+//! of both addresses at once, and answers that leave the same rules share a row or a column.
+//!
+//! **IPv6.** Trees and groups see a [digest](digest::Digest) of both addresses, as large as those
+//! of IPv4; a record of the rule found tests the rest.
+//!
 //! **Changes** of single rules: [`Updatable`].
 //!
 //! A set that is not made of prefixes and ranges, like a peer of thousands of pods, would multiply
@@ -39,23 +46,33 @@
 mod build;
 mod choose;
 mod codes;
+mod digest;
+mod dump;
 mod engine;
 mod expand;
+mod forest;
 mod frozen;
 mod gather;
+mod grid;
 mod group;
 mod key;
 mod leaves;
 mod lookup;
 mod parameters;
+mod rebuild;
+mod region;
 mod tune;
 mod update;
 
 #[cfg(test)]
+mod proof;
+#[cfg(test)]
 mod tests;
 
+pub use dump::Step;
 pub use parameters::Parameters;
-pub use tune::Budget;
+pub use rebuild::{Rebuild, Rebuilt};
+pub use tune::{Budget, Visits};
 pub use update::{Updatable, UpdateError};
 
 use self::build::TooLarge;
@@ -105,6 +122,7 @@ pub struct Bits {
     v6: Frozen<GroupV6, WORDS_V6>,
     level: Level,
     lookup_ns: [f64; 2],
+    visits: [Visits; 2],
     parameters: [Parameters; 2],
 }
 
@@ -126,6 +144,7 @@ pub fn compile(rules: &RuleSet, budget: &Budget) -> Result<Bits, NotForBits> {
         v6: v6.frozen,
         level: Level::best(),
         lookup_ns: [v4.lookup_ns, v6.lookup_ns],
+        visits: [v4.visits, v6.visits],
         parameters: [v4.parameters, v6.parameters],
     })
 }
@@ -219,6 +238,11 @@ impl Bits {
     /// takes longer.
     pub fn lookup_ns(&self) -> f64 {
         self.lookup_ns[0].max(self.lookup_ns[1])
+    }
+
+    /// What a lookup visits on average, IPv4 and IPv6, in the tuner's sample of keys.
+    pub fn visits(&self) -> &[Visits; 2] {
+        &self.visits
     }
 
     /// What the tuner settled on, IPv4 and IPv6.

@@ -108,7 +108,7 @@ fn ports(random: &mut Random, shape: &Shape) -> PortRange {
     PortRange { first, last }
 }
 
-fn random_rule(
+pub(super) fn random_rule(
     rules: &mut RuleSet,
     random: &mut Random,
     shape: &Shape,

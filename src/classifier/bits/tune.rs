@@ -4,25 +4,34 @@
 //! rated by a model of the time a lookup takes over keys drawn from the rules. The whole is bounded
 //! by work (rules looked at), never by a clock: the same rules give the same trees everywhere.
 
-use super::build::{TooLarge, build};
+use super::build::{TooLarge, build, build_exact};
 use super::codes::Codes;
+use super::digest::Digest;
 use super::expand::FlatRule;
-use super::frozen::{Frozen, Root};
+use super::frozen::{Frozen, Path, Root};
+use super::grid;
 use super::group::Group;
-use super::key::{Pattern, WORDS_V4, WideRule, port_word};
+use super::key::{PORT_WORD, Pattern, WORDS_V4, WORDS_V6, WideRule, digest_of};
 use super::parameters::Parameters;
 use crate::classifier::synthetic::Random;
 
 /// Keys a tree is rated with, at the most.
 const KEYS_MAX: usize = 4_000;
-/// Memory every set may take.
-const BYTES_LEAST: f64 = 32e3;
+/// Memory every set may take; what is worse than the caches' sizes is in the model.
+const BYTES_LEAST: f64 = 1e6;
 /// Tries for a set of few rules, whose trees are all alike, and rules for each one more.
 const TRIES_LEAST: usize = 2;
 const TRY_RULES: usize = 8;
 
+/// Tries for any trees at all.
+const TRIES_FOR_ANY: usize = 40;
+/// More parameters tried for trees that take nothing for granted.
+const EXACT_TRIES: usize = 8;
+/// Rules of which a grid is tried at the most.
+const GRID_RULES_MAX: usize = 4_096;
+
 /// What stays near enough that fetching it ahead costs more than it saves.
-const FIRST_CACHE_BYTES: usize = 64 << 10;
+const NEAR_BYTES: usize = 256 << 10;
 
 /// Time of the parts of a lookup in a batch, in nanoseconds, as measured in the first cache.
 mod time {
@@ -31,7 +40,7 @@ mod time {
     pub const TREE: f64 = 2.8;
     pub const STEP: f64 = 2.1;
     /// By words of a key: of IPv4, of IPv6.
-    pub const GROUP: [f64; 2] = [3.4, 6.8];
+    pub const GROUP: [f64; 2] = [3.4, 5.6];
     /// A leaf whose groups are not all one is predicted badly.
     pub const LONG_LEAF: f64 = 2.8;
     /// A cache line that stands in the second cache, and in the third.
@@ -83,13 +92,27 @@ impl Default for Budget {
     }
 }
 
+/// What a lookup visits on average, of keys drawn from the rules.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Visits {
+    /// Trees asked.
+    pub trees: f64,
+    /// Nodes that ask, and the grid.
+    pub questions: f64,
+    /// Groups of eight rules tested.
+    pub groups: f64,
+}
+
 /// How a family's rules become rules with words.
 pub(super) type Widen<const W: usize> = fn(&FlatRule, &Codes) -> WideRule<W>;
 
 /// The rules with ports as they are, and with coded ports.
+#[derive(Debug)]
 pub(super) struct Coded<const W: usize> {
     pub(super) codes: [Codes; 2],
     pub(super) rules: [Vec<WideRule<W>>; 2],
+    /// Bits of addresses a grid may ask for, the best first.
+    pub(super) order: Vec<(usize, u32)>,
 }
 
 impl<const W: usize> Coded<W> {
@@ -103,14 +126,35 @@ impl<const W: usize> Coded<W> {
 
     /// Coded so that rules with any ports can be added.
     pub(super) fn open(flat: &[FlatRule], widen: Widen<W>) -> Self {
-        Coded::with_codes(flat, widen, [(); 2].map(|()| Codes::open(flat)))
+        let mut coded = Coded::with_codes(flat, widen, [(); 2].map(|()| Codes::open(flat)));
+        // A change of a rule would change too many cells.
+        coded.order.clear();
+        coded
     }
 
     fn with_codes(flat: &[FlatRule], widen: Widen<W>, codes: [Codes; 2]) -> Self {
-        let rules = codes
-            .each_ref()
-            .map(|codes| flat.iter().map(|rule| widen(rule, codes)).collect());
-        Coded { codes, rules }
+        let digest = match W == WORDS_V6 {
+            true => Digest::new(flat),
+            false => Digest::default(),
+        };
+        let codes = codes.map(|codes| codes.with_digest(digest));
+        let numbered = |(number, rule), codes| WideRule {
+            number,
+            ..widen(rule, codes)
+        };
+        let rules: [Vec<WideRule<W>>; 2] = codes.each_ref().map(|codes| {
+            let rules = (0..).zip(flat);
+            rules.map(|rule| numbered(rule, codes)).collect()
+        });
+        let order = match rules[0].len() <= GRID_RULES_MAX {
+            true => grid::order(&rules[0]),
+            false => Vec::new(),
+        };
+        Coded {
+            codes,
+            rules,
+            order,
+        }
     }
 }
 
@@ -118,6 +162,7 @@ impl<const W: usize> Coded<W> {
 pub(super) struct Tuned<G, const W: usize> {
     pub(super) frozen: Frozen<G, W>,
     pub(super) parameters: Parameters,
+    pub(super) visits: Visits,
     /// Nanoseconds a lookup in a batch takes, by the model.
     pub(super) lookup_ns: f64,
     /// The same with what too much memory costs.
@@ -139,54 +184,78 @@ pub(super) fn tune<G: Group<W>, const W: usize>(
     let (mut work, mut tries) = (0, 0);
     let tries_max = (TRIES_LEAST + coded.rules[0].len() / TRY_RULES).min(budget.tries_max as usize);
     let work_max = budget.work_least + budget.rule_work * coded.rules[0].len() as u64;
-    while tries < tries_max && (work < work_max || tries == 0) {
+    // The fields of a grid are the last.
+    let grids = !coded.order.is_empty();
+    let fields = if grids { FIELDS } else { FIELDS - 2 };
+    let starts = Parameters::STARTS.into_iter();
+    let starts = starts
+        .take_while(|start| grids || start.grid_bits == 0)
+        .count();
+    // Few parameters fit some sets: until some do, more are tried.
+    let goes_on = |tries, work, found: bool| match found {
+        true => tries < tries_max && work < work_max,
+        false => tries < tries_max.max(TRIES_FOR_ANY) && work < 2 * work_max,
+    };
+    while goes_on(tries, work, best.is_some()) {
         let parameters = match &best {
-            None if tries == 0 => Parameters::default(),
+            _ if tries < starts => Parameters::STARTS[tries],
             Some(best) if work * 2 > work_max || tries * 2 > tries_max => {
-                varied(best.parameters, &mut random)
+                varied(best.parameters, fields, &mut random)
             }
-            _ => drawn(&mut random),
+            _ => drawn(fields, &mut random),
         };
         tries += 1;
         let table = usize::from(parameters.port_tables);
         let rules = &coded.rules[table];
-        let (parts, looked_at) = build::<G, W>(rules, &parameters, entries_max);
+        let (parts, looked_at) = build::<G, W>(rules, &coded.order, &parameters, entries_max);
         work += looked_at + rules.len() as u64 + keys[table].len() as u64 * 8;
         let Ok(parts) = parts else {
             continue;
         };
         let mut frozen = Frozen::new(coded.codes[table].clone(), parts);
-        let (lookup_ns, cost) = rate(&mut frozen, &keys[table], rules.len(), budget);
+        let (visits, lookup_ns, cost) = rate(&mut frozen, &keys[table], rules.len(), budget);
         if best.as_ref().is_none_or(|best| cost < best.cost) {
             best = Some(Tuned {
                 frozen,
                 parameters,
+                visits,
                 lookup_ns,
                 cost,
             });
         }
     }
-    best.ok_or(TooLarge)
+    let mut best = best.ok_or(TooLarge)?;
+    if G::HAS_RECORDS {
+        let rules = &coded.rules[usize::from(best.parameters.port_tables)];
+        let exact = |parameters| build_exact(rules, &parameters, entries_max);
+        let more = (0..EXACT_TRIES).map(|_| drawn(FIELDS - 2, &mut random));
+        let tries = [best.parameters, Parameters::default()]
+            .into_iter()
+            .chain(more);
+        let exact = tries.map(exact).find(Result::is_ok).ok_or(TooLarge)??;
+        best.frozen.forest.set_exact(exact);
+    }
+    Ok(best)
 }
 
-fn drawn(random: &mut Random) -> Parameters {
+fn drawn(fields: usize, random: &mut Random) -> Parameters {
     let mut parameters = Parameters::default();
-    for field in 0..FIELDS {
+    for field in 0..fields {
         draw(&mut parameters, field, random);
     }
     parameters
 }
 
-fn varied(mut parameters: Parameters, random: &mut Random) -> Parameters {
+fn varied(mut parameters: Parameters, fields: usize, random: &mut Random) -> Parameters {
     for _ in 0..1 + random.below(3) {
-        let field = random.below(FIELDS);
+        let field = random.below(fields);
         draw(&mut parameters, field, random);
     }
     parameters
 }
 
 /// Fields of [`Parameters`].
-const FIELDS: usize = 10;
+const FIELDS: usize = 12;
 
 fn draw(parameters: &mut Parameters, field: usize, random: &mut Random) {
     match field {
@@ -205,36 +274,50 @@ fn draw(parameters: &mut Parameters, field: usize, random: &mut Random) {
         6 => parameters.fan = random.one_of(&[0.125, 0.25, 0.5, 1.0, 2.0, 4.0]),
         7 => parameters.stop = random.one_of(&[0.8, 0.85, 0.9, 0.95, 0.98]),
         8 => parameters.tail_groups = random.one_of(&[1, 2, 4, 8]),
-        _ => parameters.port_tables = random.percent(50),
+        9 => parameters.port_tables = random.percent(50),
+        10 => parameters.grid_bits = random.one_of(&[0, 0, 0, 4, 5, 6, 7, 8, 9, 10, 11, 12]),
+        _ => parameters.grid_share_max = random.one_of(&[0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0]),
     }
 }
 
-/// What a lookup costs by the model, and that with what memory beyond the budget costs. Also sets
-/// how many steps a batch takes unasked.
+/// What a lookup visits, what it costs by the model, and that with what memory beyond the budget
+/// costs. Also sets how many steps a batch takes unasked.
 fn rate<G: Group<W>, const W: usize>(
     frozen: &mut Frozen<G, W>,
     keys: &[[u64; W]],
     rules: usize,
     budget: &Budget,
-) -> (f64, f64) {
-    let bytes = frozen.forest.parts().bytes();
+) -> (Visits, f64, f64) {
+    let mut bytes = frozen.forest.parts().bytes();
+    // Records are not the parameters' doing.
+    bytes[1] -= size_of_val(frozen.forest.parts().records.as_slice());
     let line = line_time(bytes.iter().sum());
     let lines = (size_of::<G>() / 64) as f64;
     let group = time::GROUP[usize::from(W != WORDS_V4)] + lines * line;
     let step = time::STEP + line;
-    let mut total = 0.0;
+    let mut sum = Path::default();
     for words in keys {
         let path = frozen.follow(words);
-        total += time::TREE * f64::from(path.trees)
-            + step * f64::from(path.steps)
-            + group * f64::from(path.groups)
-            + time::LONG_LEAF * f64::from(path.long_leaves);
+        sum.trees += path.trees;
+        sum.steps += path.steps;
+        sum.groups += path.groups;
+        sum.long_leaves += path.long_leaves;
     }
+    let average = |count: u32| f64::from(count) / keys.len().max(1) as f64;
+    let visits = Visits {
+        trees: average(sum.trees),
+        questions: average(sum.steps),
+        groups: average(sum.groups),
+    };
+    let visiting = time::TREE * visits.trees
+        + step * visits.questions
+        + group * visits.groups
+        + time::LONG_LEAF * average(sum.long_leaves);
     let roots = frozen.forest.parts().roots.iter();
     frozen.steps = roots.map(|root| common_steps(frozen, root, keys)).collect();
-    [frozen.fetch_nodes, frozen.fetch_groups] = bytes.map(|bytes| bytes > FIRST_CACHE_BYTES);
+    [frozen.fetch_nodes, frozen.fetch_groups] = bytes.map(|bytes| bytes > NEAR_BYTES);
     let tables = f64::from(frozen.codes.tables());
-    let cost = time::KEY + time::PORT_TABLE * tables + total / keys.len().max(1) as f64;
+    let cost = time::KEY + time::PORT_TABLE * tables + visiting;
     let allowed = if rules > Budget::LARGE {
         budget.rule_bytes_large
     } else {
@@ -242,7 +325,7 @@ fn rate<G: Group<W>, const W: usize>(
     };
     let allowed = (rules as f64 * allowed).max(BYTES_LEAST);
     let excess = (bytes.iter().sum::<usize>() as f64 / allowed - 1.0).max(0.0);
-    (cost, cost * (1.0 + 3.0 * excess))
+    (visits, cost, cost * (1.0 + 3.0 * excess))
 }
 
 /// Steps below the root after which it is cheaper to follow the remaining lookups one by one.
@@ -285,10 +368,13 @@ fn sample<const W: usize>(rules: &[WideRule<W>], codes: &Codes, tables: bool) ->
                 };
                 value[word] | (open & !care[word])
             });
-            let word = &mut words[port_word(W)];
+            if W == WORDS_V6 {
+                words[0] = digest_of(&codes.digest, &words);
+            }
+            let word = &mut words[PORT_WORD];
             *word &= 0xffff << 32;
             // Zones nobody names share number 0.
-            if rule.pattern.care[port_word(W)] >> 40 == 0 {
+            if rule.pattern.care[PORT_WORD] >> 40 == 0 {
                 *word &= 0xff << 32;
             }
             for (port, &(low, high)) in rule.ports.iter().enumerate() {

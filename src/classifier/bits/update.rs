@@ -12,16 +12,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::build::{Builder, Draft, answers};
+use super::build::{Builder, Draft};
 use super::codes::Codes;
-use super::engine::{Forest, Level};
+use super::engine::Level;
 use super::expand::{FlatRule, expand, flatten};
+use super::forest::Forest;
 use super::frozen::{Frozen, Node, Patch};
 use super::gather::scatter;
-use super::group::{Group, GroupV4, GroupV6, NO_RANK};
+use super::group::{Group, GroupV4, GroupV6, NO_RANK, Record};
 use super::key::{Pattern, WORDS_V4, WORDS_V6, WideRule, wide_v4, wide_v6};
 use super::parameters::Parameters;
-use super::tune::{Budget, Coded, Tuned, Widen, tune};
+use super::region::answers;
+use super::tune::{Budget, Coded, Visits, Widen, tune};
 use super::{Bits, FLAT_RULES_EACH, FLAT_RULES_LEAST, NotForBits};
 use crate::classifier::{Rule, RuleSet};
 use crate::wire::Family;
@@ -32,6 +34,8 @@ const BUCKETS_MAX: u32 = 16;
 const UNSORTED_MAX: usize = 64;
 /// Rules of one prefix a side that one rule may become.
 const FLAT_RULES_MAX: usize = 64;
+/// Room for rules to come, whatever the number of rules.
+const ROOM_LEAST: usize = 4_096;
 /// Rules of all lists of a bucket together.
 const BUCKET_ENTRIES_MAX: usize = 1 << 16;
 
@@ -55,25 +59,38 @@ pub enum UpdateError {
 /// [`RuleIndex`](crate::classifier::RuleIndex)). Gaps between ranks leave room for rules to come.
 #[derive(Debug)]
 pub struct Updatable {
-    v4: Rules<WORDS_V4>,
-    v6: Rules<WORDS_V6>,
+    pub(super) v4: Rules<WORDS_V4>,
+    pub(super) v6: Rules<WORDS_V6>,
     current: Arc<Bits>,
     /// The copy that was in use before, and what it lacks.
     spare: Option<(Arc<Bits>, Patches)>,
+    /// What has changed since a rebuild began, if one is under way.
+    pub(super) since_rebuild: Option<Vec<Change>>,
+    /// Memory when it was built.
+    pub(super) bytes_built: u64,
 }
 
+/// A change, to be made once more.
+#[derive(Debug, Clone)]
+pub(super) enum Change {
+    Add(u32, [Vec<FlatRule>; 2]),
+    Remove(u32),
+}
+
+/// Nanoseconds of a lookup by the model, and what it visits.
+pub(super) type Rating = (f64, Visits);
 type Patches = (Option<Patch<GroupV4>>, Option<Patch<GroupV6>>);
 
 /// What is known of the rules of one family, for building.
 #[derive(Debug)]
-struct Rules<const W: usize> {
+pub(super) struct Rules<const W: usize> {
     family: Family,
     widen: Widen<W>,
-    codes: Codes,
+    pub(super) codes: Codes,
     parameters: Parameters,
-    rules: Vec<WideRule<W>>,
+    pub(super) rules: Vec<WideRule<W>>,
     /// By rank: places in `rules`.
-    places: BTreeMap<u32, Vec<u32>>,
+    pub(super) places: BTreeMap<u32, Vec<u32>>,
     /// The last one has no buckets.
     trees: Vec<Draft>,
 }
@@ -90,27 +107,38 @@ impl Updatable {
         assert_eq!(rules.rules().len(), ranks.len(), "a rank for each rule");
         assert!(ranks.is_sorted_by(|one, next| one < next), "ranks ascend");
         assert!(ranks.last().is_none_or(|&last| last != NO_RANK));
-        let (v4, frozen_v4, lookup_v4) = Rules::build(rules, ranks, Family::V4, wide_v4, budget)?;
-        let (v6, frozen_v6, lookup_v6) = Rules::build(rules, ranks, Family::V6, wide_v6, budget)?;
+        let v4 = Rules::build(rules, ranks, Family::V4, wide_v4, budget)?;
+        let v6 = Rules::build(rules, ranks, Family::V6, wide_v6, budget)?;
+        Ok(Updatable::of(v4, v6))
+    }
+
+    pub(super) fn of(
+        (v4, frozen_v4, lookup_v4): Built<GroupV4, WORDS_V4>,
+        (v6, frozen_v6, lookup_v6): Built<GroupV6, WORDS_V6>,
+    ) -> Self {
         let mut current = Bits {
             v4: frozen_v4,
             v6: frozen_v6,
             level: Level::best(),
-            lookup_ns: [lookup_v4, lookup_v6],
+            lookup_ns: [lookup_v4.0, lookup_v6.0],
+            visits: [lookup_v4.1, lookup_v6.1],
             parameters: [v4.parameters, v6.parameters],
         };
+        let bytes_built = current.bytes();
         let mut spare = current.clone();
         // Growing copies all, which takes longer than a change may.
         for bits in [&mut current, &mut spare] {
             bits.v4.forest.reserve();
             bits.v6.forest.reserve();
         }
-        Ok(Updatable {
+        Updatable {
             v4,
             v6,
             current: Arc::new(current),
             spare: Some((Arc::new(spare), (None, None))),
-        })
+            since_rebuild: None,
+            bytes_built,
+        }
     }
 
     /// What readers ask: it never changes.
@@ -123,19 +151,28 @@ impl Updatable {
     /// # Errors
     /// When the rank is taken, or the rule does not fit what was built.
     pub fn add(&mut self, rank: u32, rules: &RuleSet, rule: &Rule) -> Result<(), UpdateError> {
-        let taken = [
-            self.v4.places.contains_key(&rank),
-            self.v6.places.contains_key(&rank),
-        ];
-        if taken.contains(&true) || rank == NO_RANK {
+        if self.v4.places.contains_key(&rank) || rank == NO_RANK {
             return Err(UpdateError::Taken(rank));
         }
         let anew = UpdateError::BuildAnew(rank);
         let v4 = self.v4.flat(rules, rule, rank).ok_or(anew)?;
         let v6 = self.v6.flat(rules, rule, rank).ok_or(anew)?;
+        self.add_flat(rank, &v4, &v6)?;
+        if let Some(changes) = &mut self.since_rebuild {
+            changes.push(Change::Add(rank, [v4, v6]));
+        }
+        Ok(())
+    }
+
+    pub(super) fn add_flat(
+        &mut self,
+        rank: u32,
+        v4: &[FlatRule],
+        v6: &[FlatRule],
+    ) -> Result<(), UpdateError> {
         let patches = (
-            self.v4.add(rank, &v4, &self.current.v4),
-            self.v6.add(rank, &v6, &self.current.v6),
+            self.v4.add(rank, v4, &self.current.v4),
+            self.v6.add(rank, v6, &self.current.v6),
         );
         if let (Some(v4), Some(v6)) = patches {
             self.publish((Some(v4), Some(v6)));
@@ -143,7 +180,7 @@ impl Updatable {
         }
         self.v4.take_out(rank, &self.current.v4);
         self.v6.take_out(rank, &self.current.v6);
-        Err(anew)
+        Err(UpdateError::BuildAnew(rank))
     }
 
     /// Removes a rule.
@@ -160,11 +197,13 @@ impl Updatable {
         self.v4.take_out(rank, &self.current.v4);
         self.v6.take_out(rank, &self.current.v6);
         self.publish((Some(v4), Some(v6)));
+        if let Some(changes) = &mut self.since_rebuild {
+            changes.push(Change::Remove(rank));
+        }
         Ok(())
     }
 
-    /// Memory of the snapshot, what nothing leads to any more included: when it has grown to twice
-    /// of what it was, it is time to build anew.
+    /// Memory of the snapshot, what nothing leads to any more included: see [`Updatable::is_worn`].
     pub fn bytes(&self) -> u64 {
         self.current.bytes()
     }
@@ -199,6 +238,9 @@ impl Bits {
     }
 }
 
+/// Rules of a family, what is asked, and how it is rated.
+pub(super) type Built<G, const W: usize> = (Rules<W>, Frozen<G, W>, Rating);
+
 impl<const W: usize> Rules<W> {
     fn build<G: Group<W>>(
         rules: &RuleSet,
@@ -206,45 +248,52 @@ impl<const W: usize> Rules<W> {
         family: Family,
         widen: Widen<W>,
         budget: &Budget,
-    ) -> Result<(Self, Frozen<G, W>, f64), NotForBits> {
+    ) -> Result<Built<G, W>, NotForBits> {
         let flat_rules_max = rules.rules().len() * FLAT_RULES_EACH + FLAT_RULES_LEAST;
         let mut flat = expand(rules, family, flat_rules_max)?;
         for rule in &mut flat {
             rule.rank = ranks[rule.rank as usize];
         }
-        let too_large = NotForBits::TooLarge(flat.len());
         let coded = Coded::open(&flat, widen);
+        Rules::of(coded, ranks.iter().copied(), family, widen, budget)
+    }
+
+    pub(super) fn of<G: Group<W>>(
+        coded: Coded<W>,
+        ranks: impl Iterator<Item = u32>,
+        family: Family,
+        widen: Widen<W>,
+        budget: &Budget,
+    ) -> Result<Built<G, W>, NotForBits> {
+        let too_large = NotForBits::TooLarge(coded.rules[0].len());
         let Ok(tuned) = tune::<G, W>(&coded, budget) else {
             return Err(too_large);
         };
-        let Tuned {
-            frozen,
-            parameters,
-            lookup_ns,
-            ..
-        } = tuned;
         let [codes, _] = coded.codes;
-        let [wide, _] = coded.rules;
+        let [mut wide, _] = coded.rules;
         // Built once more, now keeping what is in the buckets.
-        let mut builder = Builder::new(&wide, &parameters, usize::MAX);
-        let built = builder.trees(true).and_then(|mut trees| {
-            trees.push(builder.unsorted());
-            Ok((trees, builder.parts()?))
-        });
-        let Ok((trees, mut parts)) = built else {
-            return Err(too_large);
-        };
+        let built = [tuned.parameters]
+            .into_iter()
+            .chain(Parameters::STARTS)
+            .find_map(|parameters| {
+                let mut builder = Builder::new(&wide, &parameters, usize::MAX);
+                let mut trees = builder.trees(true).ok()?;
+                trees.push(builder.unsorted());
+                Some((parameters, trees, builder.parts().ok()?))
+            });
+        let (parameters, trees, mut parts) = built.ok_or(too_large)?;
         parts.roots = trees.iter().map(|tree| tree.root).collect();
-        let mut steps = frozen.steps;
+        let mut steps = tuned.frozen.steps;
         steps.resize(parts.roots.len(), 0);
         let frozen = Frozen {
             codes: codes.clone(),
             forest: Forest::new(parts),
             steps,
-            ..frozen
+            ..tuned.frozen
         };
-        let mut places: BTreeMap<u32, Vec<u32>> =
-            ranks.iter().map(|&rank| (rank, Vec::new())).collect();
+        // Growing copies all, which takes longer than a change may.
+        wide.reserve(wide.len() / 4 + ROOM_LEAST);
+        let mut places: BTreeMap<u32, Vec<u32>> = ranks.map(|rank| (rank, Vec::new())).collect();
         for (place, rule) in wide.iter().enumerate() {
             places.entry(rule.rank).or_default().push(place as u32);
         }
@@ -257,7 +306,7 @@ impl<const W: usize> Rules<W> {
             places,
             trees,
         };
-        Ok((rules, frozen, lookup_ns))
+        Ok((rules, frozen, (tuned.lookup_ns, tuned.visits)))
     }
 
     /// What the rule becomes in this family; `None` when that does not fit.
@@ -279,7 +328,10 @@ impl<const W: usize> Rules<W> {
         self.places.insert(rank, Vec::new());
         for flat in flat {
             let place = self.rules.len() as u32;
-            self.rules.push((self.widen)(flat, &self.codes));
+            self.rules.push(WideRule {
+                number: place,
+                ..(self.widen)(flat, &self.codes)
+            });
             self.places.entry(rank).or_default().push(place);
             let pattern = self.rules[place as usize].pattern;
             let tree = self.tree_for(&pattern, frozen);
@@ -371,6 +423,13 @@ impl<const W: usize> Rules<W> {
         let mut patch = Patch {
             nodes: Vec::new(),
             groups: Vec::new(),
+            records: match G::HAS_RECORDS {
+                true => self.rules[parts.records.len()..]
+                    .iter()
+                    .map(Record::of)
+                    .collect(),
+                false => Vec::new(),
+            },
             replaced: Vec::new(),
             ranks_min: self.trees.iter().map(|tree| tree.root.rank_min).collect(),
         };

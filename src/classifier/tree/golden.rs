@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use super::*;
+use crate::classifier::bits;
 use crate::classifier::linear::Linear;
 use crate::classifier::{
     AddressMatch, AddressSet, OriginId, PortRange, ProtocolMatch, Rule, RuleId, RuleVerdict,
@@ -41,9 +42,14 @@ fn every_step_prints_what_its_file_says() {
     for case in cases() {
         let rules = parse(&fs::read_to_string(case.join("rules")).unwrap());
         let compilation = Compilation::run(&rules, &super::tests::classes_only()).unwrap();
-        for step in Step::ALL {
-            let path = case.join(step.to_string());
-            let text = compilation.dump(step);
+        let classes = Step::ALL.map(|step| (step.to_string(), compilation.dump(step)));
+        // What is declined has no steps.
+        let bits = bits::compile(&rules, &bits::Budget::default()).ok();
+        let bits = bits.iter().flat_map(|bits| {
+            bits::Step::ALL.map(|step| (step.to_string(), bits.dump(&rules, step)))
+        });
+        for (step, text) in classes.into_iter().chain(bits) {
+            let path = case.join(step);
             if bless {
                 fs::write(&path, &text).unwrap();
             } else if fs::read_to_string(&path).ok().as_ref() != Some(&text) {

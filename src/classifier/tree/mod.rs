@@ -165,10 +165,14 @@ impl Compilation {
         limits.check_bytes(tables_bytes)?;
 
         let bits = strategy::bits(rules, limits);
-        let class_trees = ClassTrees::compile(&normal, &classes, limits, tables_bytes);
-        let class_trees = match (class_trees, &bits) {
-            (Err(_), Some(Ok(_))) => None,
-            (class_trees, _) => Some(class_trees?),
+        let class_trees = if strategy::suffices(rules, &bits) {
+            None
+        } else {
+            let class_trees = ClassTrees::compile(&normal, &classes, limits, tables_bytes);
+            match (class_trees, &bits) {
+                (Err(_), Some(Ok(_))) => None,
+                (class_trees, _) => Some(class_trees?),
+            }
         };
         let mut statistics = Statistics {
             rules: rules.rules().len() as u32,

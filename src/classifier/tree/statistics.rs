@@ -29,8 +29,7 @@ pub struct Statistics {
     pub bytes_beside: u64,
     /// How keys are decided.
     pub strategy: Strategy,
-    /// Picoseconds a lookup takes by the model of each strategy that could be compiled: classes,
-    /// bits.
+    /// Picoseconds a lookup takes by the model of each strategy that was compiled: classes, bits.
     pub lookup_ps: [Option<u32>; 2],
 }
 

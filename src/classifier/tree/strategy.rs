@@ -20,6 +20,10 @@ pub enum Strategy {
     Bits,
 }
 
+/// Rules of a set whose lookups by classes take so long at the least, as measured.
+const LARGE: usize = 4_096;
+const CLASSES_LEAST_NS: f64 = 60.0;
+
 /// Keys a tree is rated with.
 const KEYS: usize = 500;
 
@@ -36,7 +40,20 @@ pub(super) fn bits(rules: &RuleSet, limits: &Limits) -> Option<Result<Bits, NotF
     }))
 }
 
+/// Are the trees of bits quicker than any over classes of as many rules would be, so that these
+/// need not be compiled?
+pub(super) fn suffices(rules: &RuleSet, bits: &Option<Result<Bits, NotForBits>>) -> bool {
+    let quick = |bits: &Bits| bits.lookup_ns() < CLASSES_LEAST_NS;
+    let bits = bits.as_ref().and_then(|bits| bits.as_ref().ok());
+    rules.rules().len() >= LARGE && bits.is_some_and(quick)
+}
+
 impl Tree {
+    /// The trees of bits, where these decide.
+    pub fn bits(&self) -> Option<&Bits> {
+        self.bits.as_ref()
+    }
+
     /// Takes the faster strategy, or the one wanted where it can be had; says why bits could not.
     pub(super) fn choose(
         &mut self,
