@@ -11,6 +11,7 @@ use portcullis::classifier::{
 };
 use portcullis::dataplane::backend::memory::MemoryIo;
 use portcullis::dataplane::conntrack::Timeouts;
+use portcullis::dataplane::conntrack::tcp::TcpRules;
 use portcullis::dataplane::event::Events;
 use portcullis::dataplane::fragment::FragmentLimits;
 use portcullis::dataplane::frame::FrameIo;
@@ -147,6 +148,7 @@ fn snapshot() -> Snapshot {
         evaluate_invalid: false,
         forwarding: Forwarding::Routed,
         source_check: SourceCheck::Strict,
+        nat: Arc::default(),
         routing_generation: 1,
         routes: Arc::new(RouteTable::new(
             vec![link(1, "198.18.0.1/16"), link(9, "198.19.0.1/16")],
@@ -175,6 +177,9 @@ fn no_packet_allocates_after_start() {
         fragments: FragmentLimits::default(),
         held_frames_max: 16,
         timeouts: Timeouts::default(),
+        tcp_rules: TcpRules::default(),
+        verify_checksums: true,
+        nat_addresses_max: 0,
         restart_grace_us: 0,
         replies_per_second: 1_000_000,
         replies_burst: 1000,

@@ -5,7 +5,7 @@
 //! | receive, transmit | [`worker`], over a [`frame::FrameIo`] |
 //! | parse to steer | [`pipeline`] |
 //!
-//! State: [`conntrack`], [`fragment`]. Told from outside: [`snapshot`], [`route`],
+//! State: [`conntrack`], [`fragment`], [`nat`]. Told from outside: [`snapshot`], [`route`],
 //! [`station`]. Told to the
 //! outside: [`verdict`], [`statistics`], [`event`], [`reply`].
 
@@ -16,6 +16,7 @@ pub mod fragment;
 pub mod frame;
 pub mod handoff;
 mod hash;
+pub mod nat;
 pub mod neighbour;
 pub mod pipeline;
 mod prefetch;

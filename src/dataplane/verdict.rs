@@ -104,6 +104,10 @@ drop_reasons! {
     UnrelatedIcmpError = "unrelated-icmp-error",
     /// The flow table is full of flows that may not be evicted.
     FlowTableFull = "flow-table-full",
+    /// The source has as many unanswered flows as one source may have.
+    HalfOpenSource = "half-open-source",
+    /// No external address or port is left for it (RFC 5508 REQ-8, 6888 §4).
+    NatPortsExhausted = "nat-ports-exhausted",
     /// A policy denies it.
     Policy = "policy",
     /// No policy has been loaded yet: closed until the first complete load.

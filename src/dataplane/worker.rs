@@ -304,6 +304,7 @@ mod tests {
     use super::*;
     use crate::dataplane::backend::memory::MemoryIo;
     use crate::dataplane::conntrack::Timeouts;
+    use crate::dataplane::conntrack::tcp::TcpRules;
     use crate::dataplane::event::Events;
     use crate::dataplane::fragment::FragmentLimits;
     use crate::dataplane::neighbour::NeighbourRequests;
@@ -320,6 +321,9 @@ mod tests {
             fragments: FragmentLimits::default(),
             held_frames_max: 1,
             timeouts: Timeouts::default(),
+            tcp_rules: TcpRules::default(),
+            verify_checksums: true,
+            nat_addresses_max: 0,
             restart_grace_us: 0,
             replies_per_second: 1,
             replies_burst: 1,
@@ -333,6 +337,7 @@ mod tests {
             evaluate_invalid: false,
             forwarding: Forwarding::Routed,
             source_check: SourceCheck::Off,
+            nat: Arc::default(),
             routing_generation: 1,
             routes: Arc::new(RouteTable::new(vec![None], [], [])),
         };

@@ -24,17 +24,20 @@ mod hold;
 mod network;
 mod parse;
 mod track;
+mod translate;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use super::conntrack::{FlowDirection, FlowRef, FlowTable, Place, Timeouts, Trails};
+use super::conntrack::tcp::TcpRules;
+use super::conntrack::{FlowDirection, FlowRef, FlowTable, HopCache, Place, Timeouts, Trails};
 use super::event::Events;
 use super::fragment::{FragmentLimits, FragmentTracker};
 use super::frame::{BATCH_FRAMES_MAX, FrameBuffer};
 use super::handoff::Handoff;
+use super::nat::ports::PortPool;
 use super::neighbour::NeighbourRequests;
 use super::rate_limit::RateLimiter;
 use super::reply::ReplyLimiter;
@@ -61,6 +64,10 @@ pub struct PipelineOptions {
     pub held_frames_max: usize,
     /// Flow timeouts.
     pub timeouts: Timeouts,
+    /// What TCP may do that its rules forbid.
+    pub tcp_rules: TcpRules,
+    /// Packets with a wrong transport checksum belong to no flow.
+    pub verify_checksums: bool,
     /// Time after start during which a TCP segment of an unknown flow also passes when the opposite
     /// direction would be allowed: flows of before the restart go on.
     pub restart_grace_us: u64,
@@ -73,6 +80,8 @@ pub struct PipelineOptions {
     pub rate_limit_sources_max: usize,
     /// Workers that share every rate.
     pub workers: u32,
+    /// External addresses whose ports can be given out at once.
+    pub nat_addresses_max: usize,
     /// Random key of the hashes.
     pub hash_key: (u64, u64),
 }
@@ -130,7 +139,9 @@ enum Next {
     Again(FlowRef, FlowDirection),
     /// Forward as part of this flow.
     Forward(FlowRef, FlowDirection),
-    /// Forward without a flow: related ICMP errors, link control in transparent mode.
+    /// Forward an ICMP error beside the flow it is about.
+    ForwardRelated(FlowRef, FlowDirection),
+    /// Forward without a flow: link control in transparent mode.
     ForwardAlone,
 }
 
@@ -153,6 +164,8 @@ pub struct Packet<F> {
     /// Leaves in fragments no larger than this.
     fragment_bytes_max: Option<u32>,
     next: Next,
+    /// A first packet's key before its destination was translated.
+    redirected_from: Option<FlowKey>,
     /// The frame was held before and is now released, or was handed over by another worker.
     counted: bool,
 }
@@ -175,6 +188,7 @@ impl<F: FrameBuffer> Packet<F> {
             view: None,
             fragment_bytes_max: None,
             next: Next::Track,
+            redirected_from: None,
             counted: false,
         }
     }
@@ -231,6 +245,12 @@ pub struct Pipeline<F> {
     replies: Vec<ReplyLimiter>,
     limiter: RateLimiter,
     timeouts: Timeouts,
+    tcp_rules: TcpRules,
+    verify_checksums: bool,
+    /// Epoch of cached ways out, the routes it began with, and when it ends.
+    hop_epoch: u32,
+    hop_routes: u32,
+    hop_epoch_ends_us: u64,
     restart_grace_us: u64,
     started_us: Option<u64>,
     counters: Arc<WorkerCounters>,
@@ -251,7 +271,12 @@ impl<F: FrameBuffer> Pipeline<F> {
     ) -> Self {
         let limiter = ReplyLimiter::new(options.replies_per_second, options.replies_burst);
         Pipeline {
-            flows: FlowTable::new(options.flows_max, options.half_open_max, options.hash_key),
+            flows: FlowTable::new(options.flows_max, options.half_open_max, options.hash_key)
+                .with_ports(PortPool::new(
+                    options.nat_addresses_max,
+                    handoff.share(),
+                    options.hash_key,
+                )),
             trails: Trails::new(),
             fragments: FragmentTracker::new(options.fragments, options.hash_key.into()),
             held: HoldQueue::new(options.held_frames_max),
@@ -262,6 +287,11 @@ impl<F: FrameBuffer> Pipeline<F> {
                 options.hash_key,
             ),
             timeouts: options.timeouts,
+            tcp_rules: options.tcp_rules,
+            verify_checksums: options.verify_checksums,
+            hop_epoch: 0,
+            hop_routes: 0,
+            hop_epoch_ends_us: 0,
             restart_grace_us: options.restart_grace_us,
             started_us: None,
             counters,
@@ -294,6 +324,7 @@ impl<F: FrameBuffer> Pipeline<F> {
     pub fn process(&mut self, now_us: u64, snapshot: &Snapshot, batch: &mut Vec<Packet<F>>) {
         debug_assert!(batch.len() <= BATCH_FRAMES_MAX);
         self.started_us.get_or_insert(now_us);
+        self.begin_epoch(now_us, snapshot);
         for packet in batch.iter_mut() {
             self.parse(now_us, snapshot, packet);
         }
@@ -312,9 +343,20 @@ impl<F: FrameBuffer> Pipeline<F> {
         self.release_held(now_us, snapshot, batch);
     }
 
+    /// Makes cached ways out stale when routes have changed, and now and then when not.
+    #[inline]
+    fn begin_epoch(&mut self, now_us: u64, snapshot: &Snapshot) {
+        let stale = self.hop_routes != snapshot.routing_generation;
+        if stale || now_us >= self.hop_epoch_ends_us {
+            self.hop_epoch = self.hop_epoch.checked_add(1).unwrap_or(1);
+            self.hop_routes = snapshot.routing_generation;
+            self.hop_epoch_ends_us = now_us + HopCache::FRESH_US;
+        }
+    }
+
     /// Housekeeping between batches: expiry in small bounded steps, gauges.
     pub fn tick(&mut self, now_us: u64) {
-        self.flows.sweep(now_us);
+        self.flows.sweep(&self.timeouts, now_us);
         let statistics = self.flows.statistics();
         self.counters.flows.set(statistics.flows.into());
         self.counters

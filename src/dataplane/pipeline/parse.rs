@@ -20,7 +20,7 @@ impl<F: FrameBuffer> Pipeline<F> {
             Err(error) => return packet.drop_for(drop_reason(error)),
         };
         if let Parsed::Ip(view) = &parsed
-            && let Some(owner) = self.other_owner(packet, view)
+            && let Some(owner) = self.other_owner(snapshot, packet, view)
         {
             packet.trace.key = Some(view.key);
             packet.verdict = Some(Verdict::Handoff(owner));
@@ -37,17 +37,44 @@ impl<F: FrameBuffer> Pipeline<F> {
 
     /// The worker a packet belongs to, when it is another: by its own addresses, or for an ICMP
     /// error by those of the packet it quotes, so that it meets the flow it is about.
-    fn other_owner(&self, packet: &Packet<F>, view: &PacketView) -> Option<u8> {
-        if packet.was_counted() {
+    fn other_owner(
+        &self,
+        snapshot: &Snapshot,
+        packet: &Packet<F>,
+        view: &PacketView,
+    ) -> Option<u8> {
+        if self.handoff.is_alone() || packet.was_counted() {
             return None;
         }
-        match packet.frame.as_ref().filter(|_| view.is_icmp_error()) {
-            Some(frame) => match parse_icmp_error(frame.bytes(), view) {
-                Ok(inner) => self.handoff.owner(&inner.key),
-                Err(_) => None,
-            },
-            None => self.handoff.owner(&view.key),
+        let inner = packet
+            .frame
+            .as_ref()
+            .filter(|_| view.is_icmp_error())
+            .and_then(|frame| parse_icmp_error(frame.bytes(), view).ok());
+        // An error goes the way of the answers to what it quotes.
+        let key = match inner {
+            Some(inner) => inner.key.reversed()?,
+            None => view.key,
+        };
+        let nat = &snapshot.nat;
+        if nat.is_empty() {
+            return self.handoff.owner(&key);
         }
+        if let Some(key) = nat.redirect(packet.port, &key) {
+            return self.handoff.owner(&key);
+        }
+        let numbered = key.is_icmp() || protocol::has_ports(key.protocol);
+        if numbered
+            && !view.is_later_fragment()
+            && nat.is_source(&snapshot.routes, key.family, key.destination)
+        {
+            let port = match key.is_icmp() {
+                true => key.source_port,
+                false => key.destination_port,
+            };
+            return self.handoff.port_owner(port);
+        }
+        self.handoff.owner(&key)
     }
 
     /// A station of its own: frames must be addressed to it.

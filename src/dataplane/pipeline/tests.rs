@@ -168,6 +168,9 @@ impl Bench {
             fragments: FragmentLimits::default(),
             held_frames_max: 16,
             timeouts: Timeouts::default(),
+            tcp_rules: TcpRules::default(),
+            verify_checksums: true,
+            nat_addresses_max: 0,
             restart_grace_us: 1_000_000,
             replies_per_second: 100,
             replies_burst: 50,
@@ -192,6 +195,7 @@ impl Bench {
                 evaluate_invalid: false,
                 forwarding: Forwarding::Routed,
                 source_check: SourceCheck::Strict,
+                nat: Arc::default(),
                 routing_generation: 1,
                 routes: table(neighbours()),
             },
@@ -201,6 +205,13 @@ impl Bench {
     }
 
     /// Puts frames through as one batch.
+    /// Opens the connection between client and server, each frame in a batch of its own.
+    fn handshake(&mut self) {
+        for frame in [Out.tcp(SYN), Back.tcp(SYN | ACK), Out.tcp(ACK)] {
+            self.batch(&[frame]);
+        }
+    }
+
     fn batch(&mut self, frames: &[(PortId, Vec<u8>)]) -> Vec<Outcome> {
         for (port, bytes) in frames {
             self.io.inject(*port, 0, bytes).unwrap();
@@ -286,7 +297,10 @@ impl Way {
 
     fn tcp_to(self, server_port: u16, flags: u8) -> (PortId, Vec<u8>) {
         let (source, destination) = self.ports(server_port);
-        let mut header = TcpHeader::new(source, destination, 1, 1000);
+        // Each end's SYN has number 1, and everything behind it nothing but its number.
+        let sequence = if flags & SYN != 0 { 1 } else { 2 };
+        let mut header = TcpHeader::new(source, destination, sequence, 1000);
+        header.acknowledgment_number = if flags & ACK != 0 { 2 } else { 0 };
         header.fin = flags & FIN != 0;
         header.syn = flags & SYN != 0;
         header.rst = flags & RST != 0;
@@ -455,7 +469,7 @@ fn a_stage_is_about_the_network_of_the_end_it_protects_whichever_way_a_packet_go
         for (protects, passes) in [(End::Source, false), (End::Destination, true)] {
             let mut bench_again = Bench::new();
             bench_again.snapshot.forwarding = bench.snapshot.forwarding.clone();
-            bench_again.batch(&[Out.tcp(SYN), Back.tcp(SYN | ACK), Out.tcp(ACK)]);
+            bench_again.handshake();
             bench_again.snapshot.policy = Some(denies_on_network_3(2, protects, false));
             let outcome = bench_again.one(OUTSIDE, Back.tcp(ACK).1);
             let forwarded = matches!(outcome.verdict, Verdict::Forward(_));
@@ -467,7 +481,7 @@ fn a_stage_is_about_the_network_of_the_end_it_protects_whichever_way_a_packet_go
 #[test]
 fn what_a_stage_keeps_goes_on_though_other_stages_are_asked_again() {
     let mut bench = Bench::new();
-    bench.batch(&[Out.tcp(SYN), Back.tcp(SYN | ACK), Out.tcp(ACK)]);
+    bench.handshake();
     let goes_on = |bench: &mut Bench| {
         let outcomes = bench.batch(&[Back.tcp(ACK), Out.tcp(ACK)]);
         let verdicts = outcomes.iter().map(|outcome| outcome.verdict);
@@ -514,7 +528,7 @@ fn without_any_policy_everything_is_dropped() {
 #[test]
 fn a_policy_change_cuts_an_established_flow_both_ways_and_a_later_one_resumes_it() {
     let mut bench = Bench::new();
-    bench.batch(&[Out.tcp(SYN), Back.tcp(SYN | ACK), Out.tcp(ACK)]);
+    bench.handshake();
     let passes = |bench: &mut Bench| {
         let outcomes = bench.batch(&[Back.tcp(ACK), Out.tcp(ACK)]);
         outcomes
@@ -561,9 +575,11 @@ fn a_whole_handshake_in_one_batch_is_one_flow() {
         Out.tcp(ACK),
     ]);
     // The server's answer stands in the batch that opens the flow, which no network can do; it is
-    // judged before the flow exists.
-    let forwarded = [0, 1, 3].map(|i: usize| outcomes[i].verdict);
-    assert_eq!(forwarded, [Verdict::Forward(OUTSIDE); 3]);
+    // judged before the flow exists, and what acknowledges it afterwards.
+    let forwarded = [0, 1].map(|i: usize| outcomes[i].verdict);
+    assert_eq!(forwarded, [Verdict::Forward(OUTSIDE); 2]);
+    let invalid = [2, 3].map(|i: usize| outcomes[i].verdict);
+    assert_eq!(invalid, [Verdict::Drop(DropReason::InvalidState); 2]);
     assert_eq!(bench.pipeline.flows().statistics().flows, 1);
 }
 
