@@ -150,7 +150,9 @@ pub fn pipeline_options(
         fragments: FragmentLimits {
             datagrams_max,
             datagrams_per_source_max: (datagrams_max / 8).max(1),
-            ..FragmentLimits::default()
+            lifetime_us: seconds_us(settings.fragments.ipv4_lifetime_s),
+            lifetime_v6_us: seconds_us(settings.fragments.ipv6_lifetime_s),
+            waiting_bytes_max: share(settings.fragments.waiting_bytes) as usize,
         },
         held_frames_max: share(limits.neighbour_frames) as usize,
         timeouts: timeouts(&settings.timeouts),

@@ -13,6 +13,7 @@ pub mod backend;
 pub mod conntrack;
 pub mod event;
 pub mod fragment;
+pub mod fragment_pool;
 pub mod frame;
 pub mod handoff;
 mod hash;

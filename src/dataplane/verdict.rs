@@ -98,6 +98,9 @@ drop_reasons! {
     FragmentOverlap = "fragment-overlap",
     /// The table of tracked fragmented datagrams is full.
     FragmentTableFull = "fragment-table-full",
+    /// No room is left for fragments that come before the first of their datagram, or their source
+    /// or datagram has used up its share.
+    FragmentPoolFull = "fragment-pool-full",
     /// The packet cannot belong to any flow in the state it claims (conntrack's INVALID).
     InvalidState = "invalid-state",
     /// An ICMP error that quotes no live flow, or quotes it from the wrong end.

@@ -12,6 +12,7 @@
 mod choice;
 mod error;
 mod forwarding;
+mod fragments;
 mod kind;
 mod limits;
 mod management;
@@ -27,6 +28,7 @@ mod tracking;
 
 pub use error::{Problem, ProblemKind, SettingsError};
 pub use forwarding::{Forwarding, ForwardingMode, ReversePathFilter};
+pub use fragments::Fragments;
 pub use limits::Limits;
 pub use management::{Management, ManagementProtocol, ManagementRule, PortRange};
 pub use nat::{Nat, NatChoice, NatDestination, NatFamily, NatSelector, NatSource};
@@ -68,6 +70,8 @@ pub struct Settings {
     pub tracking: Tracking,
     /// `[nat]`
     pub nat: Nat,
+    /// `[fragments]`
+    pub fragments: Fragments,
     /// `[admin]`
     pub admin: Admin,
     /// `[log]`
@@ -112,6 +116,7 @@ impl Settings {
             on_exit: root.choice("on_exit"),
             nat: Nat::read(&mut root.table("nat"), &ports, routed),
             forwarding,
+            fragments: Fragments::read(&mut root.table("fragments")),
             workers: Workers::read(&mut root.table("workers")),
             policy: Policy::read(&mut root.table("policy"), folder),
             limits: Limits::read(&mut root.table("limits")),

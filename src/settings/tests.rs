@@ -174,7 +174,7 @@ fn an_unknown_key_is_named_in_every_table() {
         assert_eq!(field, format!("{table}.colour"));
         tables += 1;
     }
-    assert_eq!(tables, 19);
+    assert_eq!(tables, 20);
     let found = problems("on_exitt = 'open'\n[[port]]\nname = 'a'\ninterface = 'b'\n");
     let message = "test.toml:1:1: unknown key `on_exitt`; did you mean `on_exit`?";
     assert_eq!(found[0].to_string(), message);

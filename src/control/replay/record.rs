@@ -403,7 +403,8 @@ fn stage(reason: DropReason) -> &'static str {
         | R::FragmentWithoutFirst
         | R::TinyFragment
         | R::FragmentOverlap
-        | R::FragmentTableFull => "parse",
+        | R::FragmentTableFull
+        | R::FragmentPoolFull => "parse",
         R::InvalidState | R::UnrelatedIcmpError => "track",
         R::Policy | R::NoPolicy => "classify",
         R::FlowTableFull | R::HalfOpenSource | R::NatPortsExhausted => "admit",

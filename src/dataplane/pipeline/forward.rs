@@ -43,6 +43,9 @@ impl<F: FrameBuffer> Pipeline<F> {
                 self.count_flow(packet, &view, flow, direction);
                 self.way_of_flow(snapshot, flow, direction)
             }
+            (Forwarding::Routed, Next::ForwardRelated(flow, direction)) => {
+                self.way_of_flow(snapshot, flow, direction)
+            }
             (Forwarding::Routed, _) => find_way(
                 snapshot,
                 view.key.family,

@@ -35,7 +35,8 @@ use super::conntrack::tcp::TcpRules;
 use super::conntrack::{FlowDirection, FlowRef, FlowTable, HopCache, Place, Timeouts, Trails};
 use super::event::Events;
 use super::fragment::{FragmentLimits, FragmentTracker};
-use super::frame::{BATCH_FRAMES_MAX, FrameBuffer};
+use super::fragment_pool::FragmentPool;
+use super::frame::{BATCH_FRAMES_MAX, FrameBuffer, FrameIo};
 use super::handoff::Handoff;
 use super::nat::ports::PortPool;
 use super::neighbour::NeighbourRequests;
@@ -241,6 +242,7 @@ pub struct Pipeline<F> {
     flows: FlowTable,
     trails: Trails,
     fragments: FragmentTracker,
+    waiting: FragmentPool,
     held: HoldQueue<F>,
     replies: Vec<ReplyLimiter>,
     limiter: RateLimiter,
@@ -279,6 +281,14 @@ impl<F: FrameBuffer> Pipeline<F> {
                 )),
             trails: Trails::new(),
             fragments: FragmentTracker::new(options.fragments, options.hash_key.into()),
+            waiting: FragmentPool::new(
+                options.fragments.waiting_bytes_max,
+                [
+                    options.fragments.lifetime_us,
+                    options.fragments.lifetime_v6_us,
+                ],
+                options.hash_key.into(),
+            ),
             held: HoldQueue::new(options.held_frames_max),
             replies: vec![limiter; options.ports],
             limiter: RateLimiter::new(
@@ -357,6 +367,10 @@ impl<F: FrameBuffer> Pipeline<F> {
     /// Housekeeping between batches: expiry in small bounded steps, gauges.
     pub fn tick(&mut self, now_us: u64) {
         self.flows.sweep(&self.timeouts, now_us);
+        let counters = &self.counters;
+        self.waiting.expire(now_us, |bytes| {
+            counters.dropped(DropReason::FragmentWithoutFirst, bytes);
+        });
         let statistics = self.flows.statistics();
         self.counters.flows.set(statistics.flows.into());
         self.counters
@@ -366,6 +380,35 @@ impl<F: FrameBuffer> Pipeline<F> {
         self.counters.flows_expired.set(statistics.expired);
         self.counters.flows_evicted.set(statistics.evicted);
         self.counters.frames_waiting.set(self.held.len() as u64);
+    }
+
+    /// Appends fragments that may go on, since the first of their datagram has come, to a batch;
+    /// false when there is none.
+    pub fn take_released<I: FrameIo<Frame = F>>(
+        &mut self,
+        io: &mut I,
+        counters: &WorkerCounters,
+        batch: &mut Vec<Packet<F>>,
+    ) -> bool {
+        let mut any = false;
+        while batch.len() < BATCH_FRAMES_MAX {
+            let taken = self.waiting.take(|port, bytes| match io.allocate() {
+                Some(mut frame) if bytes.len() <= frame.capacity() => {
+                    frame.set_len(bytes.len());
+                    frame.bytes_mut().copy_from_slice(bytes);
+                    batch.push(Packet::handed_over(port, frame));
+                }
+                frame => {
+                    counters.dropped(DropReason::FragmentPoolFull, bytes.len());
+                    frame.into_iter().for_each(|frame| io.recycle(frame));
+                }
+            });
+            if taken.is_none() {
+                break;
+            }
+            any = true;
+        }
+        any
     }
 
     /// Do frames wait for a neighbour? Then [`Pipeline::process`] must be called soon, with an

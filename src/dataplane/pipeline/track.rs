@@ -92,19 +92,35 @@ impl<F: FrameBuffer> Pipeline<F> {
             return Some(view.key);
         };
         let outcome = if fragment.is_first() {
-            self.fragments
-                .first(now_us, view, view.key)
-                .map(|()| view.key)
+            let first = self.fragments.first(now_us, view, view.key);
+            if first.is_ok() {
+                self.waiting.release(view);
+            }
+            first.map(|()| view.key)
         } else {
             self.fragments.later(now_us, view)
         };
         match outcome {
             Ok(key) => Some(key),
+            Err(DropReason::FragmentWithoutFirst) => {
+                self.await_first(now_us, packet, view);
+                None
+            }
             Err(reason) => {
                 packet.drop_for(reason);
                 None
             }
         }
+    }
+
+    /// A later fragment whose first one has not come waits for it.
+    fn await_first(&mut self, now_us: u64, packet: &mut Packet<F>, view: &PacketView) {
+        let Some(frame) = &packet.frame else { return };
+        let held = self.waiting.hold(now_us, view, packet.port, frame.bytes());
+        packet.verdict = Some(match held {
+            Ok(()) => Verdict::Hold,
+            Err(reason) => Verdict::Drop(reason),
+        });
     }
 
     /// A packet of a tracked flow: moves the flow's state on.
