@@ -63,6 +63,7 @@ fn nat(settings: &Settings) -> NatPlan {
             target,
             family,
             target_port: rule.target_port,
+            exclusive: rule.exclusive,
         }
     });
     let sources = nat.sources.iter().map(|rule| SourceRule {

@@ -639,6 +639,7 @@ mod tests {
             datagrams_max: 64,
             datagrams_per_source_max: 8,
             lifetime_us: 10 * SECOND_US,
+            ..FragmentLimits::default()
         };
         let mut tracker = FragmentTracker::new(limits, [1, 2]);
         for id in 0..100 {

@@ -12,6 +12,7 @@
 pub mod backend;
 pub mod conntrack;
 pub mod event;
+pub mod flow_job;
 pub mod fragment;
 pub mod fragment_pool;
 pub mod frame;

@@ -111,6 +111,8 @@ drop_reasons! {
     HalfOpenSource = "half-open-source",
     /// No external address or port is left for it (RFC 5508 REQ-8, 6888 §4).
     NatPortsExhausted = "nat-ports-exhausted",
+    /// Sent straight to where only a translation rule may send connections.
+    RedirectOnly = "redirect-only",
     /// A policy denies it.
     Policy = "policy",
     /// No policy has been loaded yet: closed until the first complete load.

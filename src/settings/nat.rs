@@ -59,6 +59,8 @@ pub struct NatDestination {
     pub target: IpAddr,
     /// The port there; their own where `None`.
     pub target_port: Option<u16>,
+    /// Nobody reaches that port but by this rule.
+    pub exclusive: bool,
 }
 
 /// `[[nat.source]]`
@@ -173,6 +175,7 @@ impl NatDestination {
             target_port: section
                 .maybe("target_port", Whole(1..=65_535))
                 .map(|port| port as u16),
+            exclusive: section.optional("exclusive", false, Flag),
             selector,
         };
         let has_ports = matches!(rule.selector.protocol, ManagementProtocol::Number(number)

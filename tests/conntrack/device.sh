@@ -179,7 +179,6 @@ TOML
 }
 
 fragments() {
-    [ "${CT_FRAGMENTS:-yes}" = yes ] || return 0
     printf '[fragments]\nipv4_lifetime_s = %s\nipv6_lifetime_s = %s\n' \
         "$(set_or IP4_FRAG_TIMEOUT_S 10)" "$(set_or IP6_FRAG_TIMEOUT_S 60)"
 }
@@ -197,7 +196,7 @@ translation() {
         ;;
     port-forward-hairpin)
         printf '[[nat.destination]]\nto = ["198.51.100.1"]\nprotocol = "tcp"\nports = 8443\n'
-        printf 'target = "10.0.1.11"\ntarget_port = 443\n'
+        printf 'target = "10.0.1.11"\ntarget_port = 443\nexclusive = true\n'
         printf '[[nat.source]]\nout = "outside"\nfamily = "ipv4"\nchoice = "preserve"\n'
         printf '[[nat.source]]\nin = "inside"\nout = "inside"\nfamily = "ipv4"\n'
         printf 'redirected = true\nchoice = "preserve"\n'

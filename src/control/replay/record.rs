@@ -406,7 +406,7 @@ fn stage(reason: DropReason) -> &'static str {
         | R::FragmentTableFull
         | R::FragmentPoolFull => "parse",
         R::InvalidState | R::UnrelatedIcmpError => "track",
-        R::Policy | R::NoPolicy => "classify",
+        R::Policy | R::NoPolicy | R::RedirectOnly => "classify",
         R::FlowTableFull | R::HalfOpenSource | R::NatPortsExhausted => "admit",
         R::TtlExceeded | R::PacketTooBig => "rewrite",
         R::PortSecurityDestinationMac

@@ -67,6 +67,8 @@ pub struct DestinationRule {
     pub family: Family,
     /// Its port; the connection's own where `None`.
     pub target_port: Option<u16>,
+    /// Nobody reaches the target's port but by this rule.
+    pub exclusive: bool,
 }
 
 /// Gives connections another source.
@@ -146,6 +148,25 @@ impl NatPlan {
                 .filter(|_| has_ports)
                 .unwrap_or(key.destination_port),
             ..*key
+        })
+    }
+
+    /// Is this, without being sent there, where only a rule may send connections?
+    pub fn is_exclusive(&self, key: &FlowKey) -> bool {
+        self.destinations.iter().any(|rule| {
+            let protocol = rule.selector.protocol;
+            rule.exclusive
+                && (rule.family, rule.target) == (key.family, key.destination)
+                && protocol.is_none_or(|protocol| protocol == key.protocol)
+                && rule.target_port.map_or_else(
+                    || {
+                        let ports = rule.selector.ports;
+                        ports.is_none_or(|(first, last)| {
+                            (first..=last).contains(&key.destination_port)
+                        })
+                    },
+                    |port| port == key.destination_port,
+                )
         })
     }
 
@@ -284,6 +305,7 @@ mod tests {
             target,
             family,
             target_port: Some(80),
+            exclusive: true,
         }
     }
 
@@ -301,6 +323,9 @@ mod tests {
         assert_eq!(sent.destination, range("198.18.1.7").first);
         assert_eq!((sent.destination_port, sent.source_port), (80, 1000));
         assert!(plan.is_redirected(&asked));
+        assert!(plan.is_exclusive(&key("198.18.1.7", protocol::TCP, 80)));
+        assert!(!plan.is_exclusive(&key("198.18.1.7", protocol::TCP, 81)));
+        assert!(!plan.is_exclusive(&key("198.18.1.7", protocol::UDP, 80)));
         for (arrives, other) in [
             (1, asked),
             (0, key("198.18.0.1", protocol::TCP, 8081)),

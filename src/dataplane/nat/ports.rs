@@ -434,10 +434,12 @@ mod tests {
         let mut parts = [0; 64];
         let mut closer = 0;
         let mut before = 0_u16;
+        let wish = Wish {
+            reuse_delay_us: 0,
+            ..wish(0..=65535)
+        };
         for host in 0..100_000 {
-            let port = pool
-                .take(&key(host, 1, 1), &wish(0..=65535), 0, |_| true)
-                .unwrap();
+            let port = pool.take(&key(host, 1, 1), &wish, 0, |_| true).unwrap();
             pool.release(&answers(port), 0);
             parts[usize::from(port >> 10)] += 1;
             closer += u32::from(port.abs_diff(before) < 1024);

@@ -33,7 +33,8 @@ use std::sync::Arc;
 
 use super::conntrack::tcp::TcpRules;
 use super::conntrack::{FlowDirection, FlowRef, FlowTable, HopCache, Place, Timeouts, Trails};
-use super::event::Events;
+use super::event::{Event, Events};
+use super::flow_job::{FlowJob, FlowJobs, SLOTS_PER_STEP};
 use super::fragment::{FragmentLimits, FragmentTracker};
 use super::fragment_pool::FragmentPool;
 use super::frame::{BATCH_FRAMES_MAX, FrameBuffer, FrameIo};
@@ -259,6 +260,9 @@ pub struct Pipeline<F> {
     requests: NeighbourRequests,
     events: Events,
     handoff: Handoff,
+    jobs: FlowJobs,
+    /// The job under way, and the slot of the table it has come to.
+    job: Option<(Arc<FlowJob>, u32)>,
     scratch: Scratch,
 }
 
@@ -308,6 +312,8 @@ impl<F: FrameBuffer> Pipeline<F> {
             requests,
             events,
             handoff,
+            jobs: FlowJobs::default(),
+            job: None,
             scratch: Scratch {
                 places: Vec::with_capacity(BATCH_FRAMES_MAX),
                 packets: Vec::with_capacity(BATCH_FRAMES_MAX),
@@ -322,6 +328,37 @@ impl<F: FrameBuffer> Pipeline<F> {
     /// Packets [`Pipeline::process`] may add to a batch: frames it has held back before.
     pub fn released_max(&self) -> usize {
         self.held.capacity()
+    }
+
+    /// The same, with jobs for its flow table.
+    pub fn with_jobs(self, jobs: FlowJobs) -> Self {
+        Pipeline { jobs, ..self }
+    }
+
+    /// A step of what control asks of the flow table.
+    fn work_on_job(&mut self, now_us: u64) {
+        let Some((job, at)) = self.job.take().or_else(|| Some((self.jobs.take()?, 0))) else {
+            return;
+        };
+        if !job.has_room() {
+            self.job = Some((job, at));
+            return;
+        }
+        let end = self.flows.slots().min(at + SLOTS_PER_STEP);
+        for slot in at..end {
+            let Some((found, flow)) = self.flows.at(slot) else {
+                continue;
+            };
+            let rule = self.trails.get(flow.trail).last();
+            let fits = flow.deadline_us > now_us && job.consider(flow, rule, now_us);
+            if fits && job.deletes() {
+                self.flows.remove(found);
+            }
+        }
+        match end < self.flows.slots() {
+            true => self.job = Some((job, end)),
+            false => job.finish(),
+        }
     }
 
     /// The rings to the other workers.
@@ -371,6 +408,7 @@ impl<F: FrameBuffer> Pipeline<F> {
         self.waiting.expire(now_us, |bytes| {
             counters.dropped(DropReason::FragmentWithoutFirst, bytes);
         });
+        self.work_on_job(now_us);
         let statistics = self.flows.statistics();
         self.counters.flows.set(statistics.flows.into());
         self.counters
@@ -379,7 +417,31 @@ impl<F: FrameBuffer> Pipeline<F> {
         self.counters.flows_created.set(statistics.created);
         self.counters.flows_expired.set(statistics.expired);
         self.counters.flows_evicted.set(statistics.evicted);
+        self.counters.flows_hurried.set(statistics.hurried);
+        self.counters
+            .flows_source_limited
+            .set(statistics.source_limited);
+        self.tell_pressure(statistics.flows);
         self.counters.frames_waiting.set(self.held.len() as u64);
+    }
+
+    /// Tells control when the flow table comes under pressure, and when that is over.
+    fn tell_pressure(&mut self, flows: u32) {
+        let begins = self.flows.is_under_pressure();
+        if begins == (self.counters.flow_pressure.get() != 0) {
+            return;
+        }
+        self.counters.flow_pressure.set(begins.into());
+        self.counters.flow_pressures.add(begins.into());
+        let flows_max = self.flows.flows_max();
+        let event = Event::Pressure {
+            begins,
+            flows,
+            flows_max,
+        };
+        if !self.events.push(event) {
+            self.counters.events_lost.add(1);
+        }
     }
 
     /// Appends fragments that may go on, since the first of their datagram has come, to a batch;

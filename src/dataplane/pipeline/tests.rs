@@ -7,6 +7,8 @@ use etherparse::{
     IpHeaders, PacketBuilder, PacketBuilderStep, SlicedPacket, TcpHeader, TransportSlice,
 };
 
+mod translation;
+
 use super::*;
 use crate::classifier::linear::Linear;
 use crate::classifier::{
@@ -170,7 +172,7 @@ impl Bench {
             timeouts: Timeouts::default(),
             tcp_rules: TcpRules::default(),
             verify_checksums: true,
-            nat_addresses_max: 0,
+            nat_addresses_max: 2,
             restart_grace_us: 1_000_000,
             replies_per_second: 100,
             replies_burst: 50,
@@ -205,6 +207,16 @@ impl Bench {
     }
 
     /// Puts frames through as one batch.
+    /// Fragments that may go on.
+    fn released(&mut self) -> Vec<Outcome> {
+        let mut packets = Vec::new();
+        self.pipeline
+            .take_released(&mut self.io, &self.counters, &mut packets);
+        self.pipeline
+            .process(self.now_us, &self.snapshot, &mut packets);
+        self.finish(packets)
+    }
+
     /// Opens the connection between client and server, each frame in a batch of its own.
     fn handshake(&mut self) {
         for frame in [Out.tcp(SYN), Back.tcp(SYN | ACK), Out.tcp(ACK)] {
@@ -225,6 +237,10 @@ impl Bench {
         self.now_us += 1;
         self.pipeline
             .process(self.now_us, &self.snapshot, &mut packets);
+        self.finish(packets)
+    }
+
+    fn finish(&mut self, packets: Vec<Packet<<MemoryIo as FrameIo>::Frame>>) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for packet in packets {
             let (verdict, state) = (packet.verdict.unwrap(), packet.trace.state);
@@ -1026,16 +1042,23 @@ fn later_fragments_follow_the_first_and_never_go_before_it() {
     };
     let [first, later] = fragments(80, 1);
     let orphan = bench.one(INSIDE, later.1.clone());
-    assert_eq!(
-        orphan.verdict,
-        Verdict::Drop(DropReason::FragmentWithoutFirst)
-    );
-    let outcomes = bench.batch(&[first, later]);
-    assert!(
-        outcomes
-            .iter()
-            .all(|outcome| outcome.verdict == Verdict::Forward(OUTSIDE))
-    );
+    assert_eq!(orphan.verdict, Verdict::Hold);
+    assert!(bench.released().is_empty(), "its first has not come");
+    let passes = |outcomes: &[Outcome]| {
+        let mut verdicts = outcomes.iter().map(|outcome| outcome.verdict);
+        verdicts.all(|verdict| verdict == Verdict::Forward(OUTSIDE))
+    };
+    let first = bench.batch(&[first]);
+    let released = bench.released();
+    assert!(passes(&first) && passes(&released) && released.len() == 1);
+    let [first, later] = fragments(80, 3);
+    assert!(passes(&bench.batch(&[first, later])));
+    let [_, orphan] = fragments(80, 4);
+    assert_eq!(bench.one(INSIDE, orphan.1).verdict, Verdict::Hold);
+    bench.wait(11);
+    bench.pipeline.tick(bench.now_us);
+    let late = DropReason::FragmentWithoutFirst as usize;
+    assert_eq!(bench.counters.drops[late].packets.get(), 1);
     let outcomes = bench.batch(&fragments(53, 2));
     assert!(
         outcomes

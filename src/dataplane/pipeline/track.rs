@@ -215,10 +215,11 @@ impl<F: FrameBuffer> Pipeline<F> {
             }
             (FlowState::Tcp(_) | FlowState::Sctp(_), _) => {}
             (FlowState::Unreplied | FlowState::Replied, _) => {
+                // The first answer renews the flow as what it was: a question.
+                flow.deadline_us = now_us + timeouts.of(flow, now_us);
                 if direction == FlowDirection::Reply {
                     flow.state = FlowState::Replied;
                 }
-                flow.deadline_us = now_us + timeouts.of(flow, now_us);
             }
         }
         if direction == FlowDirection::Reply {
@@ -314,6 +315,9 @@ impl<F: FrameBuffer> Pipeline<F> {
         let routes = &snapshot.routes;
         // Policy is asked about where the connection really goes.
         let redirected = snapshot.nat.redirect(packet.port, key);
+        if redirected.is_none() && snapshot.nat.is_exclusive(key) {
+            return packet.drop_for(DropReason::RedirectOnly);
+        }
         packet.redirected_from = redirected.map(|_| *key);
         let key = &redirected.unwrap_or(*key);
         packet.trace.key = Some(*key);
