@@ -1,9 +1,9 @@
 //! The flow table alone: a translated connection's packets from parsed key to rewritten frame, new
 //! flows with a port each, and keys made to collide.
 //!
-//! `cargo bench --bench flows`. Every time is that of one packet, over batches of 64 as the pipeline
-//! has them; the median of all batches, and their 99th percentile. What the numbers mean is in
-//! docs/performance.md.
+//! `cargo bench --bench flows`. Every time is that of one packet, over batches of 64 as the
+//! pipeline has them: the median of all batches, and their 99th percentile. What the numbers
+//! mean is in docs/performance.md.
 
 use std::hint::black_box;
 use std::time::Instant;

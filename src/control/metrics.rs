@@ -224,6 +224,13 @@ impl StatusCollector {
         for (name, help, value) in gauge_values {
             gauges(encoder, name, help, [(none, value)])?;
         }
+        self.encode_totals(encoder)
+    }
+
+    /// Counters of the whole appliance.
+    fn encode_totals(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
+        let Status { policy, flows, .. } = &self.0;
+        let none: [(&str, &str); 0] = [];
         let counter_values = [
             (
                 "policy_loads",

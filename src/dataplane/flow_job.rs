@@ -1,6 +1,6 @@
-//! What control asks of the flow tables: a list of flows, or to forget some. A worker does it beside
-//! its packets, a few flows at a time, and allocates nothing: copies go into a queue that control
-//! has made and empties.
+//! What control asks of the flow tables: a list of flows, or to forget some. A worker does it
+//! beside its packets, a few flows at a time, and allocates nothing: copies go into a queue that
+//! control has made and empties.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

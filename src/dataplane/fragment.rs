@@ -194,6 +194,14 @@ impl FragmentTracker {
         Ok(flow)
     }
 
+    /// The flow that a later fragment belongs to, if its first has come; records nothing.
+    pub fn flow_of(&mut self, now_us: u64, view: &PacketView) -> Option<FlowKey> {
+        let fragment = view.fragment.filter(Fragment::is_later)?;
+        let key = DatagramKey::of(view, fragment);
+        let index = self.find(now_us, self.bucket(&key), &key)?;
+        Some(self.entries[index as usize].flow)
+    }
+
     /// Datagrams under way, expired ones not yet removed included.
     pub fn datagrams(&self) -> u32 {
         self.used

@@ -1,10 +1,11 @@
-//! Packet scenarios against a running appliance: what passes, how it is rewritten, what is answered.
+//! Packet scenarios against a running appliance: what passes, how it is rewritten, what is
+//! answered.
 //!
 //! The scenarios and their runner are no part of the project. `PORTCULLIS_SCENARIOS` names a folder
 //! that holds both: `ctrun.py` (`--inside`, `--outside`, `--reset`) and `conntrack/*.yaml`;
-//! `PORTCULLIS_SCENARIO_WORKERS` how many workers there are (1). `device.sh` here makes the appliance
-//! the runner's device, with the policies and settings its scenarios name. Without the variable the
-//! test says so and passes. Needs root, and Python with scapy and yaml.
+//! `PORTCULLIS_SCENARIO_WORKERS` how many workers there are (1). `device.sh` here makes the
+//! appliance the runner's device, with the policies and settings its scenarios name. Without the
+//! variable the test says so and passes. Needs root, and Python with scapy and yaml.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

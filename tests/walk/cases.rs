@@ -160,7 +160,7 @@ fn translation() -> Vec<u8> {
         .add("outside", udp(back, (53, 40_000), 60))
         .add("inside", echo(there, false, 1))
         .add("outside", echo(back, true, 1));
-    // The same port of another host: its own is taken, and the answer to the first one's is not its.
+    // Another host, by a port of its own.
     capture
         .add("inside", udp(other, (40_001, 53), 30))
         .add("outside", udp(back, (53, 40_001), 60));

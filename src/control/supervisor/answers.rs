@@ -28,7 +28,7 @@ impl Supervisor {
     fn find_flows(&self, query: FlowsQuery, answer: oneshot::Sender<FlowsAnswer>) {
         let Some(workers) = &self.workers else { return };
         let jobs = workers.give_jobs(|| query.job());
-        let found = self.flows_found.clone();
+        let found = self.flows.0.clone();
         tokio::spawn(async move {
             let (records, matched) = query.collect(jobs).await;
             // Nobody is left to answer when control has ended.

@@ -111,8 +111,7 @@ struct Supervisor {
     later: mpsc::Receiver<(u32, Vec<Finding>)>,
     later_found: mpsc::Sender<(u32, Vec<Finding>)>,
     /// Flows the workers have found, and who wants to know of them.
-    flows: mpsc::Receiver<FoundFlows>,
-    flows_found: mpsc::Sender<FoundFlows>,
+    flows: (mpsc::Sender<FoundFlows>, mpsc::Receiver<FoundFlows>),
     attempt_running: bool,
     /// Asked for while an attempt was running: another one follows.
     waiting: Option<(ReloadCause, Vec<oneshot::Sender<ReloadOutcome>>)>,
@@ -149,7 +148,6 @@ impl Supervisor {
         ) = Mirror::start(plan::mirror_config(&settings)).await?;
         tokio::spawn(mirror.run());
         let view = kernel.borrow_and_update().clone();
-
         let mut requests = plan::port_requests(&settings);
         for request in &mut requests {
             request.steering.local_addresses = view
@@ -162,7 +160,6 @@ impl Supervisor {
         let limits = plan::classifier_limits(&settings);
         let (attempt_done, attempts) = mpsc::channel(1);
         let (later_found, later) = mpsc::channel(1);
-        let (flows_found, flows) = mpsc::channel(8);
         let mut supervisor = Supervisor {
             start,
             publisher: Publisher::new(plan::fixed_parts(&settings)),
@@ -182,8 +179,7 @@ impl Supervisor {
             attempt_done,
             later,
             later_found,
-            flows,
-            flows_found,
+            flows: mpsc::channel(8),
             attempt_running: false,
             waiting: None,
             log_budget: watch::LogBudget::new(settings.limits.log_lines_per_second),
@@ -257,7 +253,7 @@ impl Supervisor {
                 Some((generation, findings)) = self.later.recv() => {
                     self.found_later(generation, findings);
                 }
-                Some(found) = self.flows.recv() => self.tell_flows(found),
+                Some(found) = self.flows.1.recv() => self.tell_flows(found),
                 Some(request) = self.admin.recv() => self.answer(request),
                 changed = self.kernel.changed() => {
                     if changed.is_err() {

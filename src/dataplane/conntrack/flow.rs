@@ -152,14 +152,14 @@ impl Marks {
 
 /// A tracked flow.
 ///
-/// With its place in a list at 224 bytes or less, and 4 × 8 bytes of index, a flow costs no more than
-/// 256 bytes.
+/// With its place in a list at 224 bytes or less, and 4 × 8 bytes of index, a flow costs no more
+/// than 256 bytes.
 #[derive(Debug, Clone)]
 pub struct Flow {
     /// Key of the packets that go as the first one did. Policy is asked about this one.
     pub original: FlowKey,
-    // Key of the answers, as far as it may differ: see `Flow::reply`. Not a struct of its own, which
-    // would be padded.
+    // Key of the answers, as far as it may differ: see `Flow::reply`. A struct of its own would be
+    // padded.
     reply_source: Address,
     reply_destination: Address,
     reply_ports: [u16; 2],

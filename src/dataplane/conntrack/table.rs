@@ -12,15 +12,16 @@
 //! pressure, from three fifths of the table on, every list's flows age faster
 //! ([`FlowTable::sweep`]).
 
+mod room;
+
 use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
 use super::flow::{Flow, FlowDirection, Marks, Worth};
-use super::timeout::Timeouts;
 use crate::dataplane::nat::ports::{PortPool, Wish};
 use crate::dataplane::prefetch::prefetch;
-use crate::wire::{Family, FlowKey};
+use crate::wire::FlowKey;
 
 /// Refers to a flow of one table, until that flow is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,12 +59,6 @@ pub struct TableStatistics {
 
 const BUCKET_ENTRIES: usize = 8;
 const NO_SLOT: u32 = u32::MAX;
-/// Slots one sweep step looks at at the most; bounds the time a batch can lose to expiry.
-const SWEEP_SLOTS: usize = 256;
-/// Time in which steps come round the table, as far as that limit lets them. By time and not by
-/// step: a step comes after every batch, and a slot looked at is a line of memory fetched.
-const SWEEP_ROUND_US: u64 = 4_000_000;
-
 /// One cache line of the index. A tag of 0 is an empty entry.
 #[derive(Clone)]
 #[repr(align(64))]
@@ -113,10 +108,6 @@ const SOURCE_SHARE: u32 = 16;
 /// What a source may have half-open in a table however small, and counters of one.
 const SOURCE_FLOWS_MIN: u32 = 64;
 const SOURCE_COUNTERS_MIN: u32 = 1024;
-/// Pressure begins and ends when this many hundredths of the table are in use (OpenBSD pf's
-/// adaptive.start), and timeouts would be 0 at the second figure (adaptive.end).
-const PRESSURE_PERCENT: (u64, u64) = (60, 120);
-
 /// Where a key may be stored in one table's index, and its tag: the hash of the key, to look it up
 /// with more than once.
 #[derive(Debug, Clone, Copy)]
@@ -139,6 +130,8 @@ pub struct FlowTable {
     hash_key: (u64, u64),
     /// External ports of translated flows: given back when their flows are removed.
     ports: PortPool,
+    /// Time of the last batch: that of a removal, near enough.
+    clock_us: u64,
     sweep_at: usize,
     swept_us: u64,
     statistics: TableStatistics,
@@ -167,6 +160,7 @@ impl FlowTable {
             lists: [EMPTY_LIST; LISTS],
             hash_key,
             ports: PortPool::default(),
+            clock_us: 0,
             sweep_at: 0,
             swept_us: 0,
             statistics: TableStatistics::default(),
@@ -346,7 +340,7 @@ impl FlowTable {
             (flow.original, flow.reply(), holds_port)
         };
         if holds_port {
-            self.ports.release(&reply, self.swept_us);
+            self.ports.release(&reply, self.clock_us);
         }
         self.unindex(self.place(&original), flow.0 << 1);
         if original != reply {
@@ -355,58 +349,6 @@ impl FlowTable {
         self.unlist(flow.0);
         self.release_slot(flow.0);
         self.statistics.flows -= 1;
-    }
-
-    /// Removes expired flows among the next few slots; called once a batch and when idle.
-    ///
-    /// Under pressure a flow that may be evicted expires before its deadline: its life shrinks
-    /// linearly from all of it when three fifths of the table are used to a third when it is full
-    /// (OpenBSD pf's adaptive timeouts).
-    pub fn sweep(&mut self, timeouts: &Timeouts, now_us: u64) {
-        let since_us = now_us.saturating_sub(self.swept_us).min(SWEEP_ROUND_US);
-        let due = since_us * self.slots.len() as u64 / SWEEP_ROUND_US;
-        if due == 0 {
-            return;
-        }
-        self.swept_us = now_us;
-        let less = self.pressure();
-        for _ in 0..SWEEP_SLOTS.min(due as usize) {
-            if self.sweep_at >= self.slots.len() {
-                self.sweep_at = 0;
-            }
-            let slot = self.sweep_at;
-            self.sweep_at += 1;
-            let Some(flow) = &self.slots[slot].flow else {
-                continue;
-            };
-            if flow.deadline_us <= now_us {
-                self.statistics.expired += 1;
-            } else if let Some((part, whole)) = less
-                && flow.worth() != Worth::Established
-                && flow.deadline_us - now_us <= timeouts.of(flow, now_us) * part / whole
-            {
-                self.statistics.hurried += 1;
-            } else {
-                continue;
-            }
-            self.remove(FlowRef(slot as u32));
-        }
-    }
-
-    /// Under pressure: by how much lives are shorter, as a fraction.
-    #[inline]
-    fn pressure(&self) -> Option<(u64, u64)> {
-        let (start, end) = PRESSURE_PERCENT;
-        let used = u64::from(self.statistics.flows) * 100;
-        let begins = u64::from(self.flows_max) * start;
-        let whole = u64::from(self.flows_max) * (end - start);
-        (used > begins).then(|| (used - begins, whole))
-    }
-
-    /// Does the table make its flows age faster?
-    #[inline]
-    pub fn is_under_pressure(&self) -> bool {
-        self.pressure().is_some()
     }
 
     /// Flows it has room for.
@@ -514,30 +456,6 @@ impl FlowTable {
         debug_assert!(false, "an indexed key was not found in its buckets");
     }
 
-    /// Removes the oldest flow of the first of this many lists that has one; false when none has.
-    fn evict(&mut self, lists: usize) -> bool {
-        let oldest = self.lists[..lists].iter().map(|list| list.oldest);
-        let Some(slot) = oldest.into_iter().find(|&slot| slot != NO_SLOT) else {
-            return false;
-        };
-        self.statistics.evicted += 1;
-        self.remove(FlowRef(slot));
-        true
-    }
-
-    /// Which counter a flow's source uses. All of an IPv6 /64 is one source: a host picks addresses
-    /// in it freely.
-    fn source(&self, flow: &Flow) -> usize {
-        let [high, low] = flow.original.source.halves();
-        let mut hasher = SipHasher13::new_with_keys(self.hash_key.1, self.hash_key.0);
-        hasher.write_u64(match flow.original.family {
-            Family::V4 => low,
-            Family::V6 => high,
-        });
-        hasher.write_u16(flow.original.zone);
-        hasher.finish() as usize & (self.sources.len() - 1)
-    }
-
     fn take_slot(&mut self, flow: Flow) -> u32 {
         if self.free_head == NO_SLOT {
             // Within the capacity allocated at start: insert() keeps flows below flows_max.
@@ -561,52 +479,6 @@ impl FlowTable {
         free.next = self.free_head;
         self.free_head = slot;
     }
-
-    fn list(&mut self, slot: u32, number: u8) {
-        self.slots[slot as usize].list = number;
-        let Some(list) = self.lists.get_mut(usize::from(number)) else {
-            return;
-        };
-        let newest = std::mem::replace(&mut list.newest, slot);
-        if newest == NO_SLOT {
-            list.oldest = slot;
-        } else {
-            self.slots[newest as usize].next = slot;
-        }
-        let entry = &mut self.slots[slot as usize];
-        (entry.previous, entry.next) = (newest, NO_SLOT);
-        if number == Worth::HalfOpen as u8 {
-            self.count_half_open(slot, 1);
-        }
-    }
-
-    fn unlist(&mut self, slot: u32) {
-        let entry = &mut self.slots[slot as usize];
-        let (previous, next) = (entry.previous, entry.next);
-        let number = std::mem::replace(&mut entry.list, NO_LIST);
-        let Some(list) = self.lists.get_mut(usize::from(number)) else {
-            return;
-        };
-        match previous {
-            NO_SLOT => list.oldest = next,
-            previous => self.slots[previous as usize].next = next,
-        }
-        match next {
-            NO_SLOT => list.newest = previous,
-            next => self.slots[next as usize].previous = previous,
-        }
-        if number == Worth::HalfOpen as u8 {
-            self.count_half_open(slot, -1);
-        }
-    }
-
-    fn count_half_open(&mut self, slot: u32, change: i32) {
-        self.statistics.unreplied = self.statistics.unreplied.wrapping_add_signed(change);
-        if let Some(flow) = &self.slots[slot as usize].flow {
-            let source = self.source(flow);
-            self.sources[source] = self.sources[source].wrapping_add_signed(change);
-        }
-    }
 }
 
 #[cfg(test)]
@@ -615,8 +487,10 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::room::{SWEEP_ROUND_US, SWEEP_SLOTS};
     use super::*;
     use crate::dataplane::conntrack::FlowState;
+    use crate::dataplane::conntrack::Timeouts;
     use crate::dataplane::conntrack::tcp::TcpState;
     use crate::wire::{Address, Family, protocol};
 

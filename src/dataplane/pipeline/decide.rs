@@ -185,27 +185,12 @@ impl<F: FrameBuffer> Pipeline<F> {
         if let Some((found, direction)) = self.flows.find(&arrived, now_us) {
             return self.join(now_us, snapshot, packet, &view, found, direction);
         }
-        let Translated { reply, holds_port } = match self.translate(now_us, snapshot, packet, key) {
-            Ok(translated) => translated,
-            Err(reason) => {
-                packet.drop_for(reason);
-                if reason == DropReason::NatPortsExhausted {
-                    // RFC 5508 REQ-8.
-                    let kind = ErrorKind::AdministrativelyProhibited;
-                    self.answer(now_us, snapshot, packet, kind);
-                }
-                return;
-            }
+        let Some(Translated { reply, holds_port }) =
+            self.translate_or_answer(now_us, snapshot, packet, key, direction)
+        else {
+            return;
         };
-        let (state, window) = match self.first_state(packet, &view) {
-            Some(first) => first,
-            // What opens nothing is judged as if it did, by setting.
-            None if view.key.protocol == protocol::TCP => {
-                let window = Window::Tcp(Tracking::unknown());
-                (FlowState::Tcp(TcpState::Established), window)
-            }
-            None => (FlowState::Unreplied, Window::None),
-        };
+        let (state, window) = self.first_state_or_any(packet, &view);
         let (original, reply, window) = match direction {
             FlowDirection::Original => (arrived, reply, window),
             // Met in its middle, from the other side: which end has sent what is not known.
@@ -217,7 +202,6 @@ impl<F: FrameBuffer> Pipeline<F> {
         flow.window = window;
         flow.marks
             .put(Marks::REPLIED, direction == FlowDirection::Reply);
-        flow.deadline_us = now_us + self.timeouts.of(&flow, now_us);
         let translated = arrived.reversed() != Some(reply);
         flow.marks.put(Marks::TRANSLATED, translated);
         flow.marks.put(Marks::HOLDS_PORT, holds_port);
@@ -237,6 +221,46 @@ impl<F: FrameBuffer> Pipeline<F> {
             InsertError::KeyExists => packet.drop_for(DropReason::InvalidState),
             InsertError::TableFull => packet.drop_for(DropReason::FlowTableFull),
             InsertError::SourceLimit => packet.drop_for(DropReason::HalfOpenSource),
+        }
+    }
+
+    /// The key of a new flow's answers. Without one the packet has been dropped.
+    fn translate_or_answer(
+        &mut self,
+        now_us: u64,
+        snapshot: &Snapshot,
+        packet: &mut Packet<F>,
+        key: &FlowKey,
+        direction: FlowDirection,
+    ) -> Option<Translated> {
+        let translated = match direction {
+            FlowDirection::Original => self.translate(now_us, snapshot, packet, key),
+            // An answer: what it answers was given its addresses elsewhere.
+            FlowDirection::Reply => Translated::plain(key),
+        };
+        match translated {
+            Ok(translated) => Some(translated),
+            Err(reason) => {
+                packet.drop_for(reason);
+                if reason == DropReason::NatPortsExhausted {
+                    // RFC 5508 REQ-8.
+                    let kind = ErrorKind::AdministrativelyProhibited;
+                    self.answer(now_us, snapshot, packet, kind);
+                }
+                None
+            }
+        }
+    }
+
+    /// First state of a flow; what opens nothing is judged as if it did, by setting.
+    fn first_state_or_any(&self, packet: &Packet<F>, view: &PacketView) -> (FlowState, Window) {
+        match self.first_state(packet, view) {
+            Some(first) => first,
+            None if view.key.protocol == protocol::TCP => {
+                let window = Window::Tcp(Tracking::unknown());
+                (FlowState::Tcp(TcpState::Established), window)
+            }
+            None => (FlowState::Unreplied, Window::None),
         }
     }
 

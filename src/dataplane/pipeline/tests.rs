@@ -159,27 +159,44 @@ fn policy(generation: u32, denied_ports: &[u16]) -> Arc<PolicySnapshot> {
     })
 }
 
+fn options() -> PipelineOptions {
+    PipelineOptions {
+        ports: 2,
+        flows_max: 1000,
+        half_open_max: 500,
+        fragments: FragmentLimits::default(),
+        held_frames_max: 16,
+        timeouts: Timeouts::default(),
+        tcp_rules: TcpRules::default(),
+        verify_checksums: true,
+        nat_addresses_max: 2,
+        restart_grace_us: 1_000_000,
+        replies_per_second: 100,
+        replies_burst: 50,
+        rate_limit_sources_max: 16,
+        workers: 1,
+        hash_key: (1, 2),
+    }
+}
+
+fn snapshot() -> Snapshot {
+    Snapshot {
+        policy: Some(policy(1, &[])),
+        reevaluate_established: true,
+        evaluate_invalid: false,
+        forwarding: Forwarding::Routed,
+        source_check: SourceCheck::Strict,
+        nat: Arc::default(),
+        routing_generation: 1,
+        routes: table(neighbours()),
+    }
+}
+
 impl Bench {
     fn new() -> Self {
         let counters = Arc::new(WorkerCounters::new(2, 16));
         let requests = NeighbourRequests::new(16, || {});
-        let options = PipelineOptions {
-            ports: 2,
-            flows_max: 1000,
-            half_open_max: 500,
-            fragments: FragmentLimits::default(),
-            held_frames_max: 16,
-            timeouts: Timeouts::default(),
-            tcp_rules: TcpRules::default(),
-            verify_checksums: true,
-            nat_addresses_max: 2,
-            restart_grace_us: 1_000_000,
-            replies_per_second: 100,
-            replies_burst: 50,
-            rate_limit_sources_max: 16,
-            workers: 1,
-            hash_key: (1, 2),
-        };
+        let options = options();
         Bench {
             io: MemoryIo::new(2, 256, 2048),
             pipeline: Pipeline::new(
@@ -191,22 +208,12 @@ impl Bench {
             ),
             counters,
             requests,
-            snapshot: Snapshot {
-                policy: Some(policy(1, &[])),
-                reevaluate_established: true,
-                evaluate_invalid: false,
-                forwarding: Forwarding::Routed,
-                source_check: SourceCheck::Strict,
-                nat: Arc::default(),
-                routing_generation: 1,
-                routes: table(neighbours()),
-            },
+            snapshot: snapshot(),
             // Beyond the restart grace of a pipeline that starts at 0.
             now_us: 0,
         }
     }
 
-    /// Puts frames through as one batch.
     /// Fragments that may go on.
     fn released(&mut self) -> Vec<Outcome> {
         let mut packets = Vec::new();
@@ -224,6 +231,7 @@ impl Bench {
         }
     }
 
+    /// Puts frames through as one batch.
     fn batch(&mut self, frames: &[(PortId, Vec<u8>)]) -> Vec<Outcome> {
         for (port, bytes) in frames {
             self.io.inject(*port, 0, bytes).unwrap();

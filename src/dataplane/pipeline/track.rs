@@ -3,7 +3,9 @@
 use super::{Next, Packet, PacketState, Pipeline};
 use crate::dataplane::conntrack::sctp::{SctpOutcome, SctpPacket, SctpTags};
 use crate::dataplane::conntrack::tcp::{self, Outcome, Segment, Tracking};
-use crate::dataplane::conntrack::{FlowDirection, FlowRef, FlowState, Marks, Place, Window};
+use crate::dataplane::conntrack::{
+    Flow, FlowDirection, FlowRef, FlowState, Marks, Place, Timeouts, Window,
+};
 use crate::dataplane::frame::FrameBuffer;
 use crate::dataplane::reply::ErrorKind;
 use crate::dataplane::route::RouteTarget;
@@ -174,30 +176,8 @@ impl<F: FrameBuffer> Pipeline<F> {
                     assured: flow.marks.has(Marks::ASSURED),
                 };
                 let outcome = tracking.segment(state, direction, &segment, life, &self.tcp_rules);
-                match outcome {
-                    Outcome::Accept {
-                        state,
-                        timer,
-                        assures,
-                    } => {
-                        flow.state = FlowState::Tcp(state);
-                        if assures {
-                            flow.marks.put(Marks::ASSURED, true);
-                        }
-                        let life_us = timeouts.of_segment(flow, timer, now_us);
-                        flow.deadline_us = now_us + life_us;
-                    }
-                    Outcome::Ignore => {}
-                    // Gone when the next packet comes, but there for this one.
-                    Outcome::End => flow.deadline_us = now_us,
-                    Outcome::Reopen => return Advance::Reopens,
-                    Outcome::Invalid { closing } => {
-                        if closing {
-                            let life_us = timeouts.tcp_unacknowledged_us;
-                            flow.deadline_us = flow.deadline_us.min(now_us + life_us);
-                        }
-                        return Advance::Invalid;
-                    }
+                if let Some(refused) = renew(flow, outcome, timeouts, now_us) {
+                    return refused;
                 }
             }
             (FlowState::Sctp(state), Window::Sctp(tags)) if whole => {
@@ -444,6 +424,35 @@ impl<F: FrameBuffer> Pipeline<F> {
             _ => Some((FlowState::Unreplied, Window::None)),
         }
     }
+}
+
+/// Takes what TCP's tracker says into a flow; some answer when the segment is not to pass.
+fn renew(flow: &mut Flow, outcome: Outcome, timeouts: &Timeouts, now_us: u64) -> Option<Advance> {
+    match outcome {
+        Outcome::Accept {
+            state,
+            timer,
+            assures,
+        } => {
+            flow.state = FlowState::Tcp(state);
+            if assures {
+                flow.marks.put(Marks::ASSURED, true);
+            }
+            flow.deadline_us = now_us + timeouts.of_segment(flow, timer, now_us);
+        }
+        Outcome::Ignore => {}
+        // Gone when the next packet comes, but there for this one.
+        Outcome::End => flow.deadline_us = now_us,
+        Outcome::Reopen => return Some(Advance::Reopens),
+        Outcome::Invalid { closing } => {
+            if closing {
+                let life_us = timeouts.tcp_unacknowledged_us;
+                flow.deadline_us = flow.deadline_us.min(now_us + life_us);
+            }
+            return Some(Advance::Invalid);
+        }
+    }
+    None
 }
 
 /// What a tracker says of a packet.

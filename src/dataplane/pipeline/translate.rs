@@ -18,6 +18,20 @@ pub(super) struct Translated {
     pub(super) holds_port: bool,
 }
 
+impl Translated {
+    /// That of a connection nothing is changed of.
+    ///
+    /// # Errors
+    /// `InvalidState` for what has no answer.
+    pub(super) fn plain(key: &FlowKey) -> Result<Translated, DropReason> {
+        let reply = key.reversed().ok_or(DropReason::InvalidState)?;
+        Ok(Translated {
+            reply,
+            holds_port: false,
+        })
+    }
+}
+
 impl<F: FrameBuffer> Pipeline<F> {
     /// The key of the answers to a new connection, whose own key is `key` after destination
     /// translation.
@@ -31,11 +45,7 @@ impl<F: FrameBuffer> Pipeline<F> {
         packet: &Packet<F>,
         key: &FlowKey,
     ) -> Result<Translated, DropReason> {
-        let reply = key.reversed().ok_or(DropReason::InvalidState)?;
-        let plain = Translated {
-            reply,
-            holds_port: false,
-        };
+        let plain = Translated::plain(key)?;
         let nat = &snapshot.nat;
         if nat.sources.is_empty() || !matches!(snapshot.forwarding, Forwarding::Routed) {
             return Ok(plain);
@@ -48,7 +58,7 @@ impl<F: FrameBuffer> Pipeline<F> {
         match nat.source_rule([packet.port, leaves], key, redirected) {
             None => Ok(plain),
             Some(rule) => self
-                .source(now_us, snapshot, rule, leaves, key, reply)
+                .source(now_us, snapshot, rule, leaves, key, plain.reply)
                 .ok_or(DropReason::NatPortsExhausted),
         }
     }

@@ -254,13 +254,6 @@ impl Tracking {
             }
             Transition::To(next) => next,
         };
-        // The state before, for what follows: a SYN-ACK of a SYN that was let through starts over.
-        let state = match next == TcpState::SynReceived && segment.kind == SegmentKind::SynAck {
-            true if state != TcpState::SynReceived && state != TcpState::SynSentBoth => {
-                TcpState::SynSent
-            }
-            _ => state,
-        };
         let mut check_window = true;
         match next {
             TcpState::TimeWait if self.is_challenge(state, direction, segment) => {

@@ -329,7 +329,10 @@ proptest! {
     /// leaves it as it was, whatever it is.
     #[test]
     fn who_guesses_outside_the_window_changes_nothing(
-        guesses in proptest::collection::vec((any::<bool>(), any::<u32>(), any::<u32>(), 0..3_usize), 500),
+        guesses in proptest::collection::vec(
+            (any::<bool>(), any::<u32>(), any::<u32>(), 0..3_usize),
+            500,
+        ),
     ) {
         let mut connection = Connection::established();
         for (reply, sequence, acknowledgement, kind) in guesses {

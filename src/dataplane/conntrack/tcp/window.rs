@@ -12,8 +12,8 @@
 //! ```
 //!
 //! in sequence arithmetic. A segment that fails I or III cannot be this connection's and is
-//! dropped, unless it is beyond the window by no more than another one. One that fails only II or IV
-//! is late. What is late, or a little early, passes and changes nothing, as in Linux since 6.1.
+//! dropped, unless it is beyond the window by no more than another one. One that fails only II or
+//! IV is late. What is late, or a little early, passes and changes nothing, as in Linux since 6.1.
 
 use super::options::{self, Offer};
 use super::{Segment, SegmentKind, TcpRules, TcpState};

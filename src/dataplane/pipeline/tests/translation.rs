@@ -13,7 +13,7 @@ fn address(text: &str) -> Address {
     Address::from_v4_bytes(v4(text).octets())
 }
 
-fn plan(ports: std::ops::RangeInclusive<u16>) -> Arc<NatPlan> {
+pub(super) fn plan(ports: std::ops::RangeInclusive<u16>) -> Arc<NatPlan> {
     let external = AddressRange {
         family: Family::V4,
         first: address(EXTERNAL),
