@@ -15,6 +15,7 @@ use portcullis::classifier::{
     RuleVerdict,
 };
 use portcullis::dataplane::conntrack::Timeouts;
+use portcullis::dataplane::conntrack::tcp::TcpRules;
 use portcullis::dataplane::event::Events;
 use portcullis::dataplane::fragment::FragmentLimits;
 use portcullis::dataplane::frame::{BATCH_FRAMES_MAX, FrameBuffer};
@@ -106,6 +107,7 @@ fn snapshot() -> Snapshot {
         evaluate_invalid: false,
         forwarding: Forwarding::Routed,
         source_check: SourceCheck::Off,
+        nat: Arc::default(),
         routing_generation: 1,
         routes: Arc::new(RouteTable::new(
             vec![link(1, "198.18.0.1/15"), link(9, "198.19.0.1/24")],
@@ -170,6 +172,9 @@ fn pipeline() -> Pipeline<Small> {
         fragments: FragmentLimits::default(),
         held_frames_max: 16,
         timeouts: Timeouts::default(),
+        tcp_rules: TcpRules::default(),
+        verify_checksums: true,
+        nat_addresses_max: 0,
         restart_grace_us: 0,
         replies_per_second: 100,
         replies_burst: 50,

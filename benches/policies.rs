@@ -1,16 +1,19 @@
 //! What a large set of manifests costs: to load and compile, and to change by one object.
 //!
-//! `cargo bench --bench policies [-- PODS…]` prints one row a size. The manifests are generated: in
-//! each namespace 500 pods of ten applications and 50 NetworkPolicies with selectors, blocks and
-//! named ports; SecurityGroups that allow blocks and one another, each pod bound to one. Times are
-//! those of one thread's processor, medians of five changes. What the figures mean is in
-//! docs/performance.md.
+//! `cargo bench --bench policies [-- PODS… --unshared]` prints one row a size; with `--unshared`
+//! each shard divides large address sets on its own, to see what sharing them brings. The manifests
+//! are generated: in each namespace 500 pods of ten applications and 50 NetworkPolicies with
+//! selectors, blocks and named ports; SecurityGroups that allow blocks and one another, each pod
+//! bound to one. Times are those of one thread's processor, medians of five changes; `ns` is a
+//! first packet between any two pods, asked of every step in batches of 64. What the figures mean
+//! is in docs/performance.md.
 
 #[path = "policies/generate.rs"]
 mod generate;
 
 use std::time::Duration;
 
+use portcullis::classifier::Classify;
 use portcullis::classifier::tree::Limits;
 use portcullis::control::policy::{Prepared, Preparer, activate};
 use portcullis::control::rule_slots::{RuleSlots, RuleTotals};
@@ -22,6 +25,7 @@ use rustix::time::{ClockId, clock_gettime};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const CHANGES: usize = 5;
+const BATCH: usize = 64;
 
 /// Changes one object, another time each time.
 type Change = fn(&mut [SourceFile], usize);
@@ -55,14 +59,21 @@ fn main() {
     for (name, _) in KINDS {
         print!(" {name:>14}");
     }
-    println!(" {:>12} {:>10}", "trees, MB", "peak, MB");
-    sizes.into_iter().for_each(|pods| row(pods, measuring));
+    println!(" {:>6} {:>12} {:>10}", "ns", "trees, MB", "peak, MB");
+    let mut limits = Limits::default();
+    if arguments.iter().any(|argument| argument == "--unshared") {
+        limits.shared_ranges_min = u32::MAX;
+    }
+    let limits = &limits;
+    sizes
+        .into_iter()
+        .for_each(|pods| row(pods, limits, measuring));
 }
 
-fn row(pods: usize, measuring: bool) {
+fn row(pods: usize, limits: &Limits, measuring: bool) {
     let mut files = generate::files(pods);
     let mut world = World {
-        preparer: Preparer::new(Compatibility::default(), Limits::default()),
+        preparer: Preparer::new(Compatibility::default(), limits.clone()),
         slots: RuleSlots::new(1 << 20),
         generation: 0,
         in_force: None,
@@ -85,7 +96,8 @@ fn row(pods: usize, measuring: bool) {
         print!(" {:>14.1}", milliseconds(times[times.len() / 2]));
     }
     println!(
-        " {:>12.1} {:>10}",
+        " {:>6.0} {:>12.1} {:>10}",
+        world.lookup_ns(pods, measuring),
         bytes as f64 / 1e6,
         peak_bytes() / 1_000_000
     );
@@ -117,6 +129,26 @@ impl World {
         );
         let snapshot = snapshot.expect("fewer rules than slots");
         self.in_force = Some((prepared, snapshot));
+    }
+
+    /// One packet between any two pods asked of every step.
+    fn lookup_ns(&self, pods: usize, measuring: bool) -> f64 {
+        let (prepared, _) = self.in_force.as_ref().expect("loaded");
+        let trees = prepared.decider.trees();
+        let keys = generate::keys(pods, if measuring { 1 << 16 } else { 1 << 10 });
+        let mut decisions = vec![None; BATCH];
+        let mut ask = || {
+            let batches = keys.chunks_exact(BATCH);
+            batches.for_each(|keys| {
+                trees
+                    .iter()
+                    .for_each(|trees| trees.classify_batch(keys, &mut decisions))
+            });
+        };
+        ask();
+        let mut times: Vec<_> = (0..CHANGES).map(|_| timed(&mut ask)).collect();
+        times.sort_unstable();
+        times[times.len() / 2].as_nanos() as f64 / keys.len() as f64
     }
 
     /// Policies, security groups, and the memory of the trees.

@@ -11,10 +11,12 @@ use portcullis::classifier::{
 };
 use portcullis::dataplane::backend::memory::MemoryIo;
 use portcullis::dataplane::conntrack::Timeouts;
+use portcullis::dataplane::conntrack::tcp::TcpRules;
 use portcullis::dataplane::event::Events;
 use portcullis::dataplane::fragment::FragmentLimits;
 use portcullis::dataplane::frame::FrameIo;
 use portcullis::dataplane::handoff::Handoff;
+use portcullis::dataplane::nat::{NatPlan, PortChoice, Selector, SourceRule};
 use portcullis::dataplane::neighbour::NeighbourRequests;
 use portcullis::dataplane::pipeline::{Pipeline, PipelineOptions};
 use portcullis::dataplane::rate_limit::RateLimit;
@@ -27,7 +29,7 @@ use portcullis::dataplane::station::{Hold, Segment, Station, Stations};
 use portcullis::dataplane::statistics::WorkerCounters;
 use portcullis::dataplane::verdict::{DropReason, PortId};
 use portcullis::dataplane::worker::{WaitStrategy, Worker};
-use portcullis::wire::{Address, MacAddress};
+use portcullis::wire::{Address, MacAddress, checksum};
 
 struct Counting;
 
@@ -147,6 +149,18 @@ fn snapshot() -> Snapshot {
         evaluate_invalid: false,
         forwarding: Forwarding::Routed,
         source_check: SourceCheck::Strict,
+        nat: Arc::new(NatPlan {
+            destinations: Vec::new(),
+            sources: vec![SourceRule {
+                selector: Selector::default(),
+                leaves: Some(PortId(1)),
+                redirected: false,
+                addresses: Vec::new(),
+                ports: 1024..=32767,
+                choice: PortChoice::Random,
+                reuse_delay_us: 120_000_000,
+            }],
+        }),
         routing_generation: 1,
         routes: Arc::new(RouteTable::new(
             vec![link(1, "198.18.0.1/16"), link(9, "198.19.0.1/16")],
@@ -166,15 +180,45 @@ fn udp(host: [u8; 4], source_port: u16, destination_port: u16, ttl: u8) -> Vec<u
     bytes
 }
 
+/// Both fragments of a datagram, the later one first.
+fn fragments(host: [u8; 4], source_port: u16) -> [Vec<u8>; 2] {
+    let whole = udp(host, source_port, 53, 64);
+    let part = |data: &[u8], field: u16| {
+        let mut bytes = [&whole[..34], data].concat();
+        bytes[16..18].copy_from_slice(&(20 + data.len() as u16).to_be_bytes());
+        bytes[18..20].copy_from_slice(&source_port.to_be_bytes());
+        bytes[20..22].copy_from_slice(&field.to_be_bytes());
+        bytes[24..26].fill(0);
+        let sum = !checksum::sum(&bytes[14..34]);
+        bytes[24..26].copy_from_slice(&sum.to_be_bytes());
+        bytes
+    };
+    [part(&whole[50..], 2), part(&whole[34..50], 0x2000)]
+}
+
+fn syn(host: [u8; 4], source_port: u16) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    etherparse::PacketBuilder::ethernet2(CLIENT_MAC, INSIDE_MAC)
+        .ipv4([198, 18, 0, 2], host, 64)
+        .tcp(source_port, 53, 1, 1000)
+        .syn()
+        .write(&mut bytes, &[])
+        .unwrap();
+    bytes
+}
+
 #[test]
 fn no_packet_allocates_after_start() {
     let options = PipelineOptions {
         ports: 2,
-        flows_max: 4096,
+        flows_max: 65536,
         half_open_max: 512,
         fragments: FragmentLimits::default(),
         held_frames_max: 16,
         timeouts: Timeouts::default(),
+        tcp_rules: TcpRules::default(),
+        verify_checksums: true,
+        nat_addresses_max: 2,
         restart_grace_us: 0,
         replies_per_second: 1_000_000,
         replies_burst: 1000,
@@ -212,6 +256,10 @@ fn no_packet_allocates_after_start() {
         frames.push(udp(server, 7, 53, 1)); // answered with time exceeded
         frames.push(udp([198, 19, 7, 7], 7, 53, 64)); // waits for a neighbour in vain
         frames.push(vec![0; 20]); // malformed
+        frames.push(syn(server, 1024 + number / 2)); // opens, and is sent again
+        if number % 16 == 0 {
+            frames.extend(fragments(server, 1024 + number)); // the later one waits
+        }
         let mut spoofed = udp(server, 1024, 53, 64);
         spoofed[11] = 9;
         frames.push(spoofed); // from another MAC address

@@ -16,7 +16,7 @@ fn source(name: &str) -> SourceFile {
     let text = fs::read_to_string(config(name)).expect(name);
     SourceFile {
         name: name.to_owned(),
-        text,
+        text: text.into(),
     }
 }
 

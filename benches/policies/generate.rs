@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use portcullis::policy::SourceFile;
+use portcullis::wire::{Address, Family, FlowKey, protocol};
 
 const PODS_PER_NAMESPACE: usize = 500;
 const POLICIES_PER_NAMESPACE: usize = 50;
@@ -27,7 +28,7 @@ pub fn files(pods: usize) -> Vec<SourceFile> {
     }
     files.push(SourceFile {
         name: "nodes.yaml".into(),
-        text: nodes,
+        text: nodes.into(),
     });
     for namespace in 0..namespaces {
         let mut text = format!(
@@ -40,7 +41,7 @@ pub fn files(pods: usize) -> Vec<SourceFile> {
         }
         files.push(SourceFile {
             name: format!("team-{namespace}/pods.yaml"),
-            text,
+            text: text.into(),
         });
         let mut text = String::new();
         for number in 0..POLICIES_PER_NAMESPACE {
@@ -48,7 +49,7 @@ pub fn files(pods: usize) -> Vec<SourceFile> {
         }
         files.push(SourceFile {
             name: format!("team-{namespace}/policies.yaml"),
-            text,
+            text: text.into(),
         });
     }
     let mut text = String::new();
@@ -57,7 +58,7 @@ pub fn files(pods: usize) -> Vec<SourceFile> {
     }
     files.push(SourceFile {
         name: "groups.yaml".into(),
-        text,
+        text: text.into(),
     });
     files
 }
@@ -67,7 +68,8 @@ fn pod(text: &mut String, namespace: usize, pod: usize, groups: usize) {
         text,
         "---\napiVersion: v1\nkind: Pod\nmetadata:\n  namespace: team-{namespace}\n  name: pod-{pod}\n  \
          labels: {{app: app-{}, role: role-{}, pod-template-hash: h{}}}\n  \
-         annotations: {{ovn.kubernetes.io/security_groups: group-{}, ovn.kubernetes.io/port_security: \"true\"}}\n\
+         annotations: {{ovn.kubernetes.io/security_groups: group-{}, ovn.kubernetes.io/port_security: \"true\", \
+         ovn.kubernetes.io/mac_address: \"02:00:00:{:02x}:{:02x}:{:02x}\"}}\n\
          spec:\n  nodeName: node-{}\n  containers:\n  - name: main\n    ports:\n    \
          - {{name: web, containerPort: {}}}\n    - {{name: metrics, containerPort: 9090}}\n\
          status:\n  phase: Running\n  podIP: {address}\n  podIPs: [{{ip: {address}}}, {{ip: \"2001:db8::{:x}:{:x}\"}}]",
@@ -75,6 +77,9 @@ fn pod(text: &mut String, namespace: usize, pod: usize, groups: usize) {
         pod % 3,
         pod % 7,
         (pod / 10) % groups,
+        pod >> 16,
+        pod >> 8 & 255,
+        pod & 255,
         pod / 100,
         8080 + pod % 2,
         (pod + 1) >> 16,
@@ -129,6 +134,42 @@ fn group(text: &mut String, group: usize, groups: usize) {
     .unwrap();
 }
 
+/// First packets between pods chosen at random, IPv4 and IPv6, the same every time.
+pub fn keys(pods: usize, count: usize) -> Vec<FlowKey> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = move |below: usize| {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (state >> 33) as usize % below
+    };
+    let address = |family, pod: usize| match family {
+        Family::V4 => Address::from_bits(0x0a00_0000 + pod as u128),
+        Family::V6 => Address::from_bits((0x2001_0db8 << 96) + pod as u128 + 1),
+    };
+    let keys = (0..count).map(|number| {
+        let family = if number % 2 == 0 {
+            Family::V4
+        } else {
+            Family::V6
+        };
+        FlowKey {
+            source: address(family, next(pods)),
+            destination: address(family, next(pods)),
+            source_port: 32_768 + next(28_000) as u16,
+            destination_port: [53, 80, 443, 8000, 8010, 8080, 9090][next(7)],
+            zone: 0,
+            protocol: if next(4) == 0 {
+                protocol::UDP
+            } else {
+                protocol::TCP
+            },
+            family,
+        }
+    });
+    keys.collect()
+}
+
 /// Another port in one policy, `number` times another.
 pub fn change_policy(files: &mut [SourceFile], number: usize) {
     edit(
@@ -174,5 +215,5 @@ fn edit(files: &mut [SourceFile], name: &str, from: &str, to: &str) {
     let file = files.iter_mut().find(|file| file.name == name);
     let file = file.expect("a file of this name");
     assert!(file.text.contains(from), "{name} has no {from}");
-    file.text = file.text.replacen(from, to, 1);
+    file.text = file.text.replacen(from, to, 1).into();
 }

@@ -15,7 +15,7 @@
 use std::sync::Arc;
 
 use super::tree::interval_index::IntervalIndex;
-use super::tree::{self, CompileError, Limits, Tree};
+use super::tree::{self, CompileError, Limits, SharedSets, Tree};
 use super::{AddressMatch, Classify, Rule, RuleIndex, RuleSet};
 use crate::wire::{Address, Family, FlowKey};
 
@@ -114,6 +114,8 @@ pub struct ShardRules<'r> {
 pub struct Shards {
     side: Side,
     groups: Arc<AddressGroups>,
+    /// The large address sets the trees speak of.
+    sets: Option<Arc<SharedSets>>,
     /// Everything in one tree, where that is small.
     whole: Option<Arc<Tree>>,
     /// By position; none where all are one tree made of several shards.
@@ -135,7 +137,8 @@ const NO_SHARD: u32 = u32::MAX;
 
 impl Shards {
     /// Compiles what `known` does not know already: the tree of a shard, by its position, as it was
-    /// compiled before from the very same rules.
+    /// compiled before from the very same rules. `sets` are the [`Shards::sets`] of then; sets that
+    /// have come since are not among them, which is right but slower.
     ///
     /// # Errors
     /// [`CompileError`] when a shard would exceed a limit, or all together the number of rules.
@@ -145,6 +148,7 @@ impl Shards {
         groups: &Arc<AddressGroups>,
         limits: &Limits,
         known: impl Fn(usize) -> Option<Arc<Tree>>,
+        sets: Option<Arc<SharedSets>>,
     ) -> Result<Self, CompileError> {
         let count: usize = shards.iter().map(|shard| shard.rules.rules().len()).sum();
         limits.check_count(count as u64)?;
@@ -157,20 +161,30 @@ impl Shards {
         let mut compiled = Shards {
             side,
             groups: groups.clone(),
+            sets: None,
             whole: None,
             shards: Vec::new(),
             common: Vec::new(),
             by_group: Vec::new(),
         };
-        if shards.len() != 1 && count <= limits.joined_rules_max as usize {
+        let is_small = count <= limits.joined_rules_max as usize;
+        if shards.len() != 1 && is_small {
             compiled.whole = Some(Arc::new(tree::compile(&joined(shards), limits)?));
             return Ok(compiled);
         }
+        if !is_small {
+            let all = shards.iter().map(|shard| shard.rules);
+            compiled.sets = sets.or_else(|| Some(Arc::new(SharedSets::of(all, limits))));
+        }
+        let sets = compiled.sets.clone();
         let mut first = 0;
         for (position, ShardRules { group, rules }) in shards.iter().enumerate() {
             let tree = match known(position) {
                 Some(tree) => tree,
-                None => Arc::new(tree::compile(rules, limits).map_err(|e| e.behind(first))?),
+                None => {
+                    let tree = tree::compile_with(rules, limits, sets.as_deref());
+                    Arc::new(tree.map_err(|error| error.behind(first))?)
+                }
             };
             compiled.place(*group);
             compiled.shards.push(Shard { first, tree });
@@ -198,6 +212,11 @@ impl Shards {
         self.shards.get(position).map(|shard| &shard.tree)
     }
 
+    /// The large address sets the trees speak of.
+    pub fn sets(&self) -> Option<&Arc<SharedSets>> {
+        self.sets.as_ref()
+    }
+
     /// Nodes of all trees.
     pub fn nodes(&self) -> u64 {
         let nodes = |tree: &Arc<Tree>| u64::from(tree.statistics().nodes);
@@ -207,6 +226,7 @@ impl Shards {
     /// Memory of all trees, and of what finds the right one.
     pub fn bytes(&self) -> u64 {
         let trees: u64 = self.trees().map(|tree| tree.statistics().bytes).sum();
+        let trees = trees + self.sets.as_ref().map_or(0, |sets| sets.bytes());
         match self.whole {
             Some(_) => trees,
             None => trees + self.groups.bytes() + 4 * self.by_group.len() as u64,
@@ -484,8 +504,12 @@ mod tests {
                 .iter()
                 .map(|(group, rules)| ShardRules { group: *group, rules })
                 .collect();
-            let limits = Limits::default();
-            let compiled = Shards::compile(&shards, side, &groups, &limits, |_| None).unwrap();
+            let limits = Limits {
+                shared_ranges_min: 0,
+                ..Limits::default()
+            };
+            let compiled = Shards::compile(&shards, side, &groups, &limits, |_| None, None);
+            let compiled = compiled.unwrap();
             let linear = Linear::new(&joined(&shards));
             let keys: Vec<FlowKey> = (0..42)
                 .flat_map(|n| FAMILIES.map(|family| (n, family)))

@@ -7,6 +7,7 @@ mod diff;
 mod doctor;
 pub mod excerpt;
 mod explain;
+mod flows;
 mod reload;
 mod replay;
 mod run;
@@ -110,6 +111,8 @@ enum Command {
     Doctor(doctor::Arguments),
     /// Show counters and state of the running instance.
     Status(status::Arguments),
+    /// List the connections of the running instance, or make it forget some.
+    Flows(flows::Arguments),
     /// Make the running instance read its policies again.
     Reload(reload::Arguments),
     /// Remove the pinned steering program from interfaces.
@@ -129,6 +132,7 @@ impl Arguments {
             Command::Diff(arguments) => diff::run(arguments),
             Command::Doctor(arguments) => doctor::run(arguments),
             Command::Status(arguments) => status::run(arguments),
+            Command::Flows(arguments) => flows::run(arguments),
             Command::Reload(arguments) => reload::run(arguments),
             Command::Detach(arguments) => detach::run(arguments),
         }

@@ -54,6 +54,7 @@ pub fn run(arguments: Arguments) -> anyhow::Result<Exit> {
 fn read(path: &Path) -> anyhow::Result<Vec<(SourceFile, PathBuf)>> {
     if path == Path::new("-") {
         let text = std::io::read_to_string(std::io::stdin()).context("standard input")?;
+        let text = text.into();
         let name = "<stdin>".to_owned();
         return Ok(vec![(SourceFile { name, text }, PathBuf::from("."))]);
     }
@@ -78,7 +79,7 @@ fn read(path: &Path) -> anyhow::Result<Vec<(SourceFile, PathBuf)>> {
     }
     let read = |path: PathBuf| {
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let name = path.display().to_string();
+        let (name, text) = (path.display().to_string(), text.into());
         let directory = path.parent().unwrap_or(Path::new(".")).to_owned();
         Ok((SourceFile { name, text }, directory))
     };

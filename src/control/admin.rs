@@ -5,6 +5,7 @@
 //! | `GET /v1/status` | [`Status`](super::status::Status) as JSON |
 //! | `POST /v1/reload` | [`ReloadOutcome`] as JSON; 200 when in force, 422 when refused |
 //! | `POST /v1/explain` | a [`Probe`] in, its [`Explanation`] out; 422 when it cannot be answered |
+//! | `POST /v1/flows` | a [`FlowsQuery`] in, a [`FlowsAnswer`] out |
 //! | `GET /metrics` | OpenMetrics text |
 //!
 //! Handlers only pass a request to the control loop and wait for its answer: the loop alone owns
@@ -24,6 +25,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{mpsc, oneshot};
 
 use super::explain::Explanation;
+use super::flows::{FlowsAnswer, FlowsQuery};
 use super::metrics;
 use super::probe::Probe;
 use super::status::Status;
@@ -35,6 +37,8 @@ pub enum Request {
     Status(oneshot::Sender<Status>),
     /// Read the policies again.
     Reload(oneshot::Sender<ReloadOutcome>),
+    /// Which flows are there? Perhaps to forget them.
+    Flows(FlowsQuery, oneshot::Sender<FlowsAnswer>),
     /// Why is this packet allowed or denied?
     Explain(Box<Probe>, oneshot::Sender<Result<Explanation, String>>),
 }
@@ -104,6 +108,7 @@ pub async fn serve(listener: UnixListener, requests: Requests) -> std::io::Resul
         .route("/v1/status", get(status))
         .route("/v1/reload", post(reload))
         .route("/v1/explain", post(explain))
+        .route("/v1/flows", post(flows))
         .route("/metrics", get(metrics_text))
         .with_state(requests);
     axum::serve(listener, router).await
@@ -146,6 +151,13 @@ async fn explain(State(requests): State<Requests>, Json(probe): Json<Probe>) -> 
     {
         Some(Ok(explanation)) => Json(explanation).into_response(),
         Some(Err(reason)) => (StatusCode::UNPROCESSABLE_ENTITY, reason).into_response(),
+        None => stopping(),
+    }
+}
+
+async fn flows(State(requests): State<Requests>, Json(query): Json<FlowsQuery>) -> Response {
+    match ask(&requests, |answer| Request::Flows(query, answer)).await {
+        Some(answer) => Json(answer).into_response(),
         None => stopping(),
     }
 }

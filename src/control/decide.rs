@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::classifier::shards::{Shards, Side};
 pub use crate::classifier::tree::Limits;
-use crate::classifier::tree::{CompileError, Tree};
+use crate::classifier::tree::{CompileError, SharedSets, Tree};
 use crate::classifier::{Classify, RuleVerdict};
 pub use crate::policy::{Decision, Opinion};
 use crate::policy::{Direction, Origin, PolicyKey, PolicySet, Shard, StageRules, naive};
@@ -83,7 +83,8 @@ impl Decider {
                 let shard = Arc::as_ptr(&stage.shards()[position]);
                 known.get(&shard).map(|tree| Arc::clone(tree))
             };
-            Shards::compile(&shards, side, groups, limits, known)
+            let sets = before.and_then(|before| before.sets(stage));
+            Shards::compile(&shards, side, groups, limits, known, sets)
                 .map(Arc::new)
                 .map_err(|source| DeciderError {
                     family: stage.family(),
@@ -107,6 +108,13 @@ impl Decider {
         shards
             .filter_map(|(shard, tree)| Some((shard, tree?)))
             .collect()
+    }
+
+    /// The large address sets of a step.
+    fn sets(&self, of: &StageRules) -> Option<Arc<SharedSets>> {
+        let mut stages = self.policy.stages.iter().zip(&self.trees);
+        let (_, trees) = stages.find(|(stage, _)| stage.kind == of.kind)?;
+        trees.sets().cloned()
     }
 
     /// The compiled stages, in the order of [`PolicySet::stages`].
@@ -250,7 +258,7 @@ mod tests {
         let groups = decider.policy.inventory.address_groups();
         let limits = Limits::default();
         let side = Side::Destination;
-        let nothing = Shards::compile(&nothing, side, groups, &limits, |_| None).unwrap();
+        let nothing = Shards::compile(&nothing, side, groups, &limits, |_| None, None).unwrap();
         decider.trees.fill(Arc::new(nothing));
         let error = decider.decide_checked(key(OUTSIDE, POD, 81)).unwrap_err();
         assert_eq!(error.twin, "linear reference");

@@ -210,6 +210,11 @@ impl StatusCollector {
             ),
             ("flows_limit", "Flows the table holds", flows.limit),
             (
+                "flow_pressure",
+                "Workers whose flow table is under pressure",
+                flows.pressure,
+            ),
+            (
                 "frames_waiting",
                 "Frames waiting for a neighbour",
                 neighbours.frames_waiting,
@@ -219,6 +224,13 @@ impl StatusCollector {
         for (name, help, value) in gauge_values {
             gauges(encoder, name, help, [(none, value)])?;
         }
+        self.encode_totals(encoder)
+    }
+
+    /// Counters of the whole appliance.
+    fn encode_totals(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
+        let Status { policy, flows, .. } = &self.0;
+        let none: [(&str, &str); 0] = [];
         let counter_values = [
             (
                 "policy_loads",
@@ -232,10 +244,21 @@ impl StatusCollector {
             ),
             ("flows_created", "Flows created", flows.created),
             ("flows_expired", "Flows that timed out", flows.expired),
+            ("flows_evicted", "Flows removed to make room", flows.evicted),
             (
-                "flows_evicted",
-                "Unanswered flows removed to make room",
-                flows.evicted,
+                "flows_hurried",
+                "Flows that ended early, under pressure",
+                flows.hurried,
+            ),
+            (
+                "flows_source_limited",
+                "Flows refused because their source had too many half-open ones",
+                flows.source_limited,
+            ),
+            (
+                "flow_pressures",
+                "Times a flow table has come under pressure",
+                flows.pressures,
             ),
         ];
         for (name, help, value) in counter_values {

@@ -12,6 +12,7 @@ pub mod difference;
 pub mod doctor;
 mod effects;
 pub mod explain;
+pub mod flows;
 pub mod judge;
 pub mod layer2;
 pub mod logging;

@@ -1,19 +1,27 @@
 //! Settings, translated into what the rooms below are told. They know no settings.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use crate::classifier::tree;
 use crate::dataplane::backend::afxdp::{IoOptions, PortRequest, QueueSelection, ZeroCopy};
-use crate::dataplane::conntrack::Timeouts;
+use crate::dataplane::conntrack::tcp::TcpRules;
+use crate::dataplane::conntrack::{Timeouts, TranslatedTimeouts};
 use crate::dataplane::fragment::FragmentLimits;
+use crate::dataplane::nat::{
+    AddressRange, DestinationRule, NatPlan, PortChoice, Selector, SourceRule,
+};
 use crate::dataplane::pipeline::PipelineOptions;
 use crate::dataplane::snapshot::{Forwarding, SourceCheck, TransparentPort};
 use crate::dataplane::verdict::PortId;
 use crate::dataplane::worker::WaitStrategy;
 use crate::dataplane::xdp::{AttachMode, AttachRequest, ManagementRule};
 use crate::settings::{self, ForwardingMode, ManagementProtocol, ReversePathFilter, Settings};
-use crate::wire::{MacAddress, protocol};
+use crate::wire::{Address, Family, MacAddress, protocol};
 
 use super::netlink::MirrorConfig;
 use super::policy::PortSegment;
@@ -30,6 +38,68 @@ pub fn classifier_limits(settings: &Settings) -> tree::Limits {
     }
 }
 
+/// Who gets other addresses.
+fn nat(settings: &Settings) -> NatPlan {
+    let nat = &settings.nat;
+    let selector = |of: &settings::NatSelector, ports: Option<RangeInclusive<u16>>| Selector {
+        arrives: of.arrives.map(|port| PortId(port as u8)),
+        family: match of.family {
+            settings::NatFamily::Any => None,
+            settings::NatFamily::V4 => Some(Family::V4),
+            settings::NatFamily::V6 => Some(Family::V6),
+        },
+        protocol: match of.protocol {
+            ManagementProtocol::Any => None,
+            ManagementProtocol::Number(number) => Some(number),
+        },
+        from: of.from.iter().map(address_range).collect(),
+        to: of.to.iter().map(address_range).collect(),
+        ports: ports.map(|ports| (*ports.start(), *ports.end())),
+    };
+    let destinations = nat.destinations.iter().map(|rule| {
+        let (family, target) = Address::from_ip(rule.target);
+        DestinationRule {
+            selector: selector(&rule.selector, rule.ports.clone()),
+            target,
+            family,
+            target_port: rule.target_port,
+            exclusive: rule.exclusive,
+        }
+    });
+    let sources = nat.sources.iter().map(|rule| SourceRule {
+        selector: selector(&rule.selector, None),
+        leaves: rule.leaves.map(|port| PortId(port as u8)),
+        redirected: rule.redirected,
+        addresses: rule
+            .addresses
+            .iter()
+            .copied()
+            .map(Address::from_ip)
+            .collect(),
+        ports: rule.ports.clone(),
+        choice: match rule.choice {
+            settings::NatChoice::Random => PortChoice::Random,
+            settings::NatChoice::Preserve => PortChoice::Preserve,
+        },
+        reuse_delay_us: seconds_us(rule.reuse_delay_s),
+    });
+    NatPlan {
+        destinations: destinations.collect(),
+        sources: sources.collect(),
+    }
+}
+
+fn address_range(prefix: &IpNet) -> AddressRange {
+    let (family, first) = Address::from_ip(prefix.network());
+    // A prefix's last address is its broadcast address, in IPv6 too.
+    let (_, last) = Address::from_ip(prefix.broadcast());
+    AddressRange {
+        family,
+        first,
+        last,
+    }
+}
+
 /// What of every snapshot stays the same.
 pub fn fixed_parts(settings: &Settings) -> FixedParts {
     let compat = &settings.policy.compat;
@@ -42,6 +112,7 @@ pub fn fixed_parts(settings: &Settings) -> FixedParts {
             ReversePathFilter::Loose => SourceCheck::Loose,
             ReversePathFilter::Off => SourceCheck::Off,
         },
+        nat: Arc::new(nat(settings)),
     }
 }
 
@@ -80,15 +151,24 @@ pub fn pipeline_options(
         fragments: FragmentLimits {
             datagrams_max,
             datagrams_per_source_max: (datagrams_max / 8).max(1),
-            ..FragmentLimits::default()
+            lifetime_us: seconds_us(settings.fragments.ipv4_lifetime_s),
+            lifetime_v6_us: seconds_us(settings.fragments.ipv6_lifetime_s),
+            waiting_bytes_max: share(settings.fragments.waiting_bytes) as usize,
         },
         held_frames_max: share(limits.neighbour_frames) as usize,
         timeouts: timeouts(&settings.timeouts),
+        tcp_rules: TcpRules {
+            loose: settings.tracking.tcp_loose,
+            liberal: settings.tracking.tcp_be_liberal,
+            retransmissions_max: settings.tracking.tcp_retransmissions_max as u8,
+        },
+        verify_checksums: settings.tracking.checksums == settings::Checksums::Verify,
         restart_grace_us: seconds_us(settings.timeouts.restart_grace_s),
         replies_per_second: settings.forwarding.icmp_errors_per_second,
         replies_burst: settings.forwarding.icmp_errors_burst,
         rate_limit_sources_max: share(limits.rate_limit_sources) as usize,
         workers: workers as u32,
+        nat_addresses_max: nat(settings).addresses_max(),
         hash_key,
     }
 }
@@ -103,12 +183,22 @@ fn timeouts(timeouts: &settings::Timeouts) -> Timeouts {
         tcp_last_ack_us: seconds_us(timeouts.tcp_last_ack_s),
         tcp_time_wait_us: seconds_us(timeouts.tcp_time_wait_s),
         tcp_closed_us: seconds_us(timeouts.tcp_close_s),
+        tcp_retransmission_us: seconds_us(timeouts.tcp_retransmission_s),
+        tcp_unacknowledged_us: seconds_us(timeouts.tcp_unacknowledged_s),
         udp_unreplied_us: seconds_us(timeouts.udp_first_s),
         udp_stream_us: seconds_us(timeouts.udp_stream_s),
         icmp_us: seconds_us(timeouts.icmp_s),
-        sctp_unreplied_us: seconds_us(timeouts.sctp_s),
+        sctp_unreplied_us: seconds_us(timeouts.sctp_transitory_s),
         sctp_replied_us: seconds_us(timeouts.sctp_s),
+        gre_unreplied_us: seconds_us(timeouts.gre_first_s),
+        gre_stream_us: seconds_us(timeouts.gre_stream_s),
         other_us: seconds_us(timeouts.other_s),
+        translated: TranslatedTimeouts {
+            tcp_transitory_us: seconds_us(timeouts.tcp_translated_s),
+            udp_unreplied_us: seconds_us(timeouts.udp_first_translated_s),
+            udp_stream_us: seconds_us(timeouts.udp_stream_translated_s),
+            icmp_us: seconds_us(timeouts.icmp_translated_s),
+        },
     }
 }
 
@@ -151,6 +241,7 @@ pub fn port_requests(settings: &Settings) -> Vec<PortRequest> {
                 pin_directory: settings.steering.pin_directory.clone(),
                 transparent,
                 dhcp_client: settings.management.dhcp_client,
+                shared: !(settings.nat.sources.is_empty() && settings.nat.destinations.is_empty()),
                 management: management.clone(),
                 ..AttachRequest::new(port.interface.clone())
             },

@@ -5,7 +5,7 @@
 //! the policy in force as it is.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::decide::{Decider, DeciderError};
 use super::effects::{self, CompiledEffects};
@@ -17,7 +17,7 @@ use crate::dataplane::rate_limit::RateLimit;
 use crate::dataplane::snapshot::{
     Effect, End, PolicySnapshot, RuleSlot, Skips, Stage, StageEffects, StageRule,
 };
-use crate::policy::source::{ReadError, read_directory};
+use crate::policy::source::{Manifests, ReadError, Reading, SourceReader};
 use crate::policy::stage::ActingRules;
 use crate::policy::{
     Compatibility, Direction, Finding, LaterFindings, Loader, Names, PRIMARY_NETWORK, PolicySet,
@@ -27,26 +27,30 @@ use crate::wire::MacAddress;
 
 /// Yields the complete set of manifests.
 pub trait PolicySource: Send + Sync {
-    /// Reads all of them.
+    /// Reads them.
     ///
     /// # Errors
     /// The set cannot be read completely.
-    fn read(&self) -> Result<Vec<SourceFile>, ReadError>;
+    fn read(&self, reading: Reading) -> Result<Manifests, ReadError>;
 
     /// What it is, for messages.
     fn describe(&self) -> String;
 }
 
 /// A directory of manifest files, or a single one.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct PolicyDirectory {
     path: PathBuf,
+    reader: Mutex<SourceReader>,
 }
 
 impl PolicyDirectory {
-    /// Reads from this path, each time anew.
+    /// Reads from this path.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        PolicyDirectory { path: path.into() }
+        PolicyDirectory {
+            path: path.into(),
+            reader: Mutex::default(),
+        }
     }
 
     /// The path.
@@ -56,30 +60,13 @@ impl PolicyDirectory {
 }
 
 impl PolicySource for PolicyDirectory {
-    fn read(&self) -> Result<Vec<SourceFile>, ReadError> {
-        read_directory(&self.path)
+    fn read(&self, reading: Reading) -> Result<Manifests, ReadError> {
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        reader.read(&self.path, reading)
     }
 
     fn describe(&self) -> String {
         self.path.display().to_string()
-    }
-}
-
-/// Content of a set of manifests: changes exactly when a name or a text does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SourceDigest(blake3::Hash);
-
-impl SourceDigest {
-    /// Digest of the files.
-    pub fn of(files: &[SourceFile]) -> Self {
-        let mut hasher = blake3::Hasher::new();
-        for SourceFile { name, text } in files {
-            for part in [name, text] {
-                hasher.update(&(part.len() as u64).to_le_bytes());
-                hasher.update(part.as_bytes());
-            }
-        }
-        SourceDigest(hasher.finalize())
     }
 }
 

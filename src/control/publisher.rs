@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::dataplane::nat::NatPlan;
 use crate::dataplane::route::RouteTable;
 use crate::dataplane::snapshot::{Forwarding, PolicySnapshot, Snapshot, SourceCheck};
 
@@ -18,6 +19,8 @@ pub struct FixedParts {
     pub forwarding: Forwarding,
     /// Source address check.
     pub source_check: SourceCheck,
+    /// Who gets other addresses.
+    pub nat: Arc<NatPlan>,
 }
 
 /// The control side of the pointer the workers read once a batch.
@@ -107,6 +110,7 @@ fn assemble(
         evaluate_invalid: fixed.evaluate_invalid,
         forwarding: fixed.forwarding.clone(),
         source_check: fixed.source_check,
+        nat: fixed.nat.clone(),
         routing_generation,
         routes: routes.clone(),
     }
@@ -123,6 +127,7 @@ mod tests {
             evaluate_invalid: false,
             forwarding: Forwarding::Routed,
             source_check: SourceCheck::Strict,
+            nat: Arc::default(),
         });
         let reader = publisher.shared().load_full();
         publisher.set_routes(Arc::new(RouteTable::default()));

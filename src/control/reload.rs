@@ -12,10 +12,10 @@ use std::time::Duration;
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
-use super::policy::{PolicyRefused, PolicySource, Prepared, Preparer, SourceDigest};
+use super::policy::{PolicyRefused, PolicySource, Prepared, Preparer};
 use crate::classifier::tree::Limits;
 use crate::policy::Compatibility;
-use crate::policy::source::ReadError;
+use crate::policy::source::{Manifests, ReadError, Reading, SourceDigest};
 
 /// Time between the two equal readings that make a change worth loading.
 const SETTLE: Duration = Duration::from_millis(20);
@@ -27,7 +27,7 @@ const READINGS_MAX: u32 = 20;
 pub enum ReloadCause {
     /// The process starts.
     Start,
-    /// SIGHUP or `portcullis reload`: load even if nothing seems to have changed.
+    /// SIGHUP or `portcullis reload`: read everything, and say again what is wrong with it.
     Request,
     /// The watch: load only content that has not been tried yet.
     Watch,
@@ -49,8 +49,8 @@ pub struct Reloader {
     source: Arc<dyn PolicySource>,
     /// Attempts are made one at a time.
     preparer: Arc<Mutex<Preparer>>,
-    /// Content already tried: in force, or refused.
-    tried: Option<SourceDigest>,
+    /// Content already tried, and whether it was refused; it is in force otherwise.
+    tried: Option<(SourceDigest, bool)>,
     /// Message of a failed reading already reported.
     unreadable: Option<String>,
 }
@@ -78,7 +78,7 @@ impl Reloader {
     /// Reads, and loads and compiles what has changed. Takes as long as it takes: not for the
     /// control loop's own thread.
     pub fn attempt(&self, cause: ReloadCause) -> Attempt {
-        let (files, digest) = match self.read_settled(cause) {
+        let Manifests { files, digest } = match self.read_settled(cause) {
             Ok(Some(read)) => read,
             Ok(None) => return Attempt::Unchanged,
             Err(error) if self.already_reported(cause, &error) => return Attempt::Unchanged,
@@ -95,8 +95,12 @@ impl Reloader {
     pub fn remember(&mut self, attempt: &Attempt) {
         match attempt {
             Attempt::Unchanged => {}
-            Attempt::Prepared(_, digest) | Attempt::Refused(_, Some(digest)) => {
-                self.tried = Some(*digest);
+            Attempt::Prepared(_, digest) => {
+                self.tried = Some((*digest, false));
+                self.unreadable = None;
+            }
+            Attempt::Refused(_, Some(digest)) => {
+                self.tried = Some((*digest, true));
                 self.unreadable = None;
             }
             Attempt::Refused(error, None) => self.unreadable = Some(error.to_string()),
@@ -109,7 +113,7 @@ impl Reloader {
         match attempt {
             Attempt::Unchanged => true,
             Attempt::Prepared(_, digest) | Attempt::Refused(_, Some(digest)) => {
-                self.tried == Some(*digest) && self.unreadable.is_none()
+                self.has_tried(*digest) && self.unreadable.is_none()
             }
             Attempt::Refused(error, None) => self.unreadable.as_deref() == Some(&error.to_string()),
         }
@@ -119,30 +123,37 @@ impl Reloader {
         cause == ReloadCause::Watch && self.unreadable.as_deref() == Some(&error.to_string())
     }
 
-    /// The files once they have come to rest; `None` when the watch finds nothing new.
-    fn read_settled(
-        &self,
-        cause: ReloadCause,
-    ) -> Result<Option<(Vec<crate::policy::SourceFile>, SourceDigest)>, ReadError> {
-        let mut files = self.source.read()?;
-        let mut digest = SourceDigest::of(&files);
-        if cause == ReloadCause::Watch && self.tried == Some(digest) && self.unreadable.is_none() {
+    fn has_tried(&self, digest: SourceDigest) -> bool {
+        self.tried.is_some_and(|(tried, _)| tried == digest)
+    }
+
+    /// The files once they have come to rest; `None` when they are those in force, or when the
+    /// watch finds nothing new.
+    fn read_settled(&self, cause: ReloadCause) -> Result<Option<Manifests>, ReadError> {
+        let reading = match cause {
+            ReloadCause::Watch => Reading::Changes,
+            ReloadCause::Start | ReloadCause::Request => Reading::Everything,
+        };
+        let mut manifests = self.source.read(reading)?;
+        let in_force = self.tried == Some((manifests.digest, false));
+        let seen = cause == ReloadCause::Watch && self.has_tried(manifests.digest);
+        if (in_force || seen) && self.unreadable.is_none() {
             return Ok(None);
         }
         // Who asks for it has finished writing.
         if cause != ReloadCause::Watch {
-            return Ok(Some((files, digest)));
+            return Ok(Some(manifests));
         }
         for _ in 0..READINGS_MAX {
             std::thread::sleep(SETTLE);
-            files = self.source.read()?;
-            let again = SourceDigest::of(&files);
-            if again == digest {
+            let again = self.source.read(reading)?;
+            let is_same = again.digest == manifests.digest;
+            manifests = again;
+            if is_same {
                 break;
             }
-            digest = again;
         }
-        Ok(Some((files, digest)))
+        Ok(Some(manifests))
     }
 }
 

@@ -108,6 +108,10 @@ impl Workers {
             created: self.sum(|counters| &counters.flows_created),
             expired: self.sum(|counters| &counters.flows_expired),
             evicted: self.sum(|counters| &counters.flows_evicted),
+            hurried: self.sum(|counters| &counters.flows_hurried),
+            source_limited: self.sum(|counters| &counters.flows_source_limited),
+            pressure: self.sum(|counters| &counters.flow_pressure),
+            pressures: self.sum(|counters| &counters.flow_pressures),
         }
     }
 

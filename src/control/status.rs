@@ -133,8 +133,20 @@ pub struct FlowsStatus {
     pub created: u64,
     /// Timed out.
     pub expired: u64,
-    /// Removed unanswered to make room.
+    /// Removed to make room.
     pub evicted: u64,
+    /// Ended early, under pressure.
+    #[serde(default)]
+    pub hurried: u64,
+    /// Refused because their source had too many half-open ones.
+    #[serde(default)]
+    pub source_limited: u64,
+    /// Workers whose table is under pressure.
+    #[serde(default)]
+    pub pressure: u64,
+    /// Times a table has come under pressure.
+    #[serde(default)]
+    pub pressures: u64,
 }
 
 /// One worker.

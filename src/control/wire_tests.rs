@@ -169,6 +169,7 @@ impl Wire {
             evaluate_invalid: false,
             forwarding,
             source_check: SourceCheck::Strict,
+            nat: Arc::default(),
         });
         publisher.set_routes(Arc::new(routed(ports as u8, Vec::new())));
         let counters = Arc::new(WorkerCounters::new(ports, 1024));

@@ -11,6 +11,7 @@ use crossbeam::queue::ArrayQueue;
 use super::report;
 use crate::dataplane::backend::afxdp::{AfXdpControl, AfXdpIo, PortRequest, ReopenedPort};
 use crate::dataplane::event::{Event, Events};
+use crate::dataplane::flow_job::{FlowJob, FlowJobs};
 use crate::dataplane::handoff::Handoff;
 use crate::dataplane::neighbour::NeighbourRequests;
 use crate::dataplane::pipeline::{Pipeline, PipelineOptions};
@@ -76,6 +77,7 @@ pub struct Workers {
 
 struct Handle {
     io: AfXdpControl,
+    jobs: FlowJobs,
     events: Events,
     mailbox: Arc<ArrayQueue<ReopenedPort>>,
 }
@@ -131,6 +133,7 @@ impl Workers {
             let counters = Arc::new(WorkerCounters::new(plan.options.ports, plan.rules_max));
             let handle = Handle {
                 io: io.control(),
+                jobs: FlowJobs::new(),
                 events: Events::new(plan.events_max),
                 mailbox: Arc::new(ArrayQueue::new(MAILBOX_PORTS)),
             };
@@ -140,7 +143,8 @@ impl Workers {
                 plan.requests.clone(),
                 handle.events.clone(),
                 handoffs.next().unwrap_or_else(Handoff::single),
-            );
+            )
+            .with_jobs(handle.jobs.clone());
             let worker = Worker::new(
                 io,
                 pipeline,
@@ -148,6 +152,8 @@ impl Workers {
                 counters.clone(),
                 plan.wait,
             );
+            // A thread that has just begun is not late, however long the process took to get here.
+            counters.pulse_us.set(start.elapsed().as_micros() as u64);
             let (stop, mailbox) = (workers.stop.clone(), handle.mailbox.clone());
             let thread = std::thread::Builder::new().name(format!("worker-{number}"));
             let thread = thread.spawn(move || run(worker, core, start, &stop, &mailbox))?;
@@ -161,6 +167,15 @@ impl Workers {
     /// Rings' handles, one a worker.
     pub fn rings(&self) -> impl Iterator<Item = &AfXdpControl> {
         self.handles.iter().map(|handle| &handle.io)
+    }
+
+    /// Gives every worker a job; those that took one. The others have too many.
+    pub fn give_jobs(&self, job: impl Fn() -> FlowJob) -> Vec<Arc<FlowJob>> {
+        let give = |handle: &Handle| {
+            let job = Arc::new(job());
+            handle.jobs.give(job.clone()).then_some(job)
+        };
+        self.handles.iter().filter_map(give).collect()
     }
 
     /// The next event of any worker.

@@ -24,6 +24,15 @@ pub enum Event {
         /// The flow had been admitted by an earlier generation.
         established: bool,
     },
+    /// The flow table makes its flows age faster, or no longer does.
+    Pressure {
+        /// It begins.
+        begins: bool,
+        /// Flows there are.
+        flows: u32,
+        /// Flows there may be.
+        flows_max: u32,
+    },
     /// A packet that opens a connection has matched a rule that logs.
     Logged {
         /// Port the packet came in on.

@@ -25,17 +25,23 @@ pub struct FragmentLimits {
     pub datagrams_max: u32,
     /// Datagrams of one source tracked at once.
     pub datagrams_per_source_max: u32,
-    /// Microseconds from the first fragment to the last.
+    /// Microseconds from the first fragment to the last, IPv4.
     pub lifetime_us: u64,
+    /// The same of IPv6 (RFC 8200 §4.5: 60 seconds).
+    pub lifetime_v6_us: u64,
+    /// Bytes of fragments that came before the first of their datagram.
+    pub waiting_bytes_max: usize,
 }
 
 impl Default for FragmentLimits {
-    /// 8,192 datagrams, an eighth of them from one source, 10 seconds.
+    /// 8,192 datagrams, an eighth of them from one source, 10 seconds (IPv6: 60), 4 MiB waiting.
     fn default() -> Self {
         FragmentLimits {
             datagrams_max: 8192,
             datagrams_per_source_max: 1024,
             lifetime_us: 10_000_000,
+            lifetime_v6_us: 60_000_000,
+            waiting_bytes_max: 4 << 20,
         }
     }
 }
@@ -71,14 +77,14 @@ const NONE: u32 = u32::MAX;
 const EXPIRED_PER_CALL_MAX: usize = 8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct DatagramKey {
-    source: Address,
+pub(super) struct DatagramKey {
+    pub(super) source: Address,
     destination: Address,
     identification: u32,
     zone: u16,
     /// 0 for IPv6, whose fragments of one datagram may differ in it.
     protocol: u8,
-    family: Family,
+    pub(super) family: Family,
 }
 
 #[derive(Debug, Clone)]
@@ -164,7 +170,11 @@ impl FragmentTracker {
         let index = self.insert(bucket, source, key);
         let entry = &mut self.entries[index as usize];
         entry.flow = flow;
-        entry.expires_us = now_us.saturating_add(self.limits.lifetime_us);
+        let lifetime_us = match key.family {
+            Family::V4 => self.limits.lifetime_us,
+            Family::V6 => self.limits.lifetime_v6_us,
+        };
+        entry.expires_us = now_us.saturating_add(lifetime_us);
         self.pass(index, view, fragment)
     }
 
@@ -182,6 +192,14 @@ impl FragmentTracker {
         let flow = self.entries[index as usize].flow;
         self.pass(index, view, fragment)?;
         Ok(flow)
+    }
+
+    /// The flow that a later fragment belongs to, if its first has come; records nothing.
+    pub fn flow_of(&mut self, now_us: u64, view: &PacketView) -> Option<FlowKey> {
+        let fragment = view.fragment.filter(Fragment::is_later)?;
+        let key = DatagramKey::of(view, fragment);
+        let index = self.find(now_us, self.bucket(&key), &key)?;
+        Some(self.entries[index as usize].flow)
     }
 
     /// Datagrams under way, expired ones not yet removed included.
@@ -206,16 +224,7 @@ impl FragmentTracker {
     }
 
     fn bucket(&self, key: &DatagramKey) -> u32 {
-        let [k0, k1] = self.hash_key;
-        let mut hasher = SipHasher13::new_with_keys(k0, k1);
-        for half in [key.source.halves(), key.destination.halves()].as_flattened() {
-            hasher.write_u64(*half);
-        }
-        hasher.write_u32(key.identification);
-        hasher.write_u16(key.zone);
-        hasher.write_u8(key.protocol);
-        hasher.write_u8(key.family as u8);
-        hasher.finish() as u32 & (self.buckets.len() as u32 - 1)
+        key.hash(self.hash_key) as u32 & (self.buckets.len() as u32 - 1)
     }
 
     /// Which counter a source uses. All of an IPv6 /64 is one source: a host picks addresses in it
@@ -311,7 +320,19 @@ impl FragmentTracker {
 }
 
 impl DatagramKey {
-    const UNUSED: DatagramKey = DatagramKey {
+    pub(super) fn hash(&self, [k0, k1]: [u64; 2]) -> u64 {
+        let mut hasher = SipHasher13::new_with_keys(k0, k1);
+        for half in [self.source.halves(), self.destination.halves()].as_flattened() {
+            hasher.write_u64(*half);
+        }
+        hasher.write_u32(self.identification);
+        hasher.write_u16(self.zone);
+        hasher.write_u8(self.protocol);
+        hasher.write_u8(self.family as u8);
+        hasher.finish()
+    }
+
+    pub(super) const UNUSED: DatagramKey = DatagramKey {
         source: Address::ZERO,
         destination: Address::ZERO,
         identification: 0,
@@ -320,7 +341,7 @@ impl DatagramKey {
         family: Family::V4,
     };
 
-    fn of(view: &PacketView, fragment: Fragment) -> DatagramKey {
+    pub(super) fn of(view: &PacketView, fragment: Fragment) -> DatagramKey {
         DatagramKey {
             source: view.key.source,
             destination: view.key.destination,
@@ -626,6 +647,7 @@ mod tests {
             datagrams_max: 64,
             datagrams_per_source_max: 8,
             lifetime_us: 10 * SECOND_US,
+            ..FragmentLimits::default()
         };
         let mut tracker = FragmentTracker::new(limits, [1, 2]);
         for id in 0..100 {

@@ -82,6 +82,27 @@ impl Handoff {
         }
     }
 
+    /// This worker's number, and how many there are.
+    pub fn share(&self) -> (u16, u16) {
+        (self.number as u16, self.inboxes.len().max(1) as u16)
+    }
+
+    /// The other worker that answers to an external port belong to; `None` when it is this one.
+    /// Each worker gives out those ports that leave its number when divided by the number of
+    /// workers, so that they come back to it.
+    #[inline]
+    pub fn port_owner(&self, port: u16) -> Option<u8> {
+        let (number, workers) = self.share();
+        let owner = port % workers;
+        (owner != number).then_some(owner as u8)
+    }
+
+    /// Are there other workers?
+    #[inline]
+    pub fn is_alone(&self) -> bool {
+        self.inboxes.len() <= 1
+    }
+
     /// The other worker a packet belongs to; `None` when it is this one.
     #[inline]
     pub fn owner(&self, key: &FlowKey) -> Option<u8> {

@@ -5,17 +5,20 @@
 //! | receive, transmit | [`worker`], over a [`frame::FrameIo`] |
 //! | parse to steer | [`pipeline`] |
 //!
-//! State: [`conntrack`], [`fragment`]. Told from outside: [`snapshot`], [`route`],
+//! State: [`conntrack`], [`fragment`], [`nat`]. Told from outside: [`snapshot`], [`route`],
 //! [`station`]. Told to the
 //! outside: [`verdict`], [`statistics`], [`event`], [`reply`].
 
 pub mod backend;
 pub mod conntrack;
 pub mod event;
+pub mod flow_job;
 pub mod fragment;
+pub mod fragment_pool;
 pub mod frame;
 pub mod handoff;
 mod hash;
+pub mod nat;
 pub mod neighbour;
 pub mod pipeline;
 mod prefetch;

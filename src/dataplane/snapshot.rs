@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::nat::NatPlan;
 use super::rate_limit::RateLimit;
 use super::route::{RouteTable, RouteTarget};
 use super::station::Stations;
@@ -386,6 +387,8 @@ pub struct Snapshot {
     pub forwarding: Forwarding,
     /// Source address check of the routed mode.
     pub source_check: SourceCheck,
+    /// Who gets other addresses.
+    pub nat: Arc<NatPlan>,
     /// Counts changes of `routes` from 1.
     pub routing_generation: u32,
     /// Links, routes, neighbours.

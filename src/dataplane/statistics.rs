@@ -117,8 +117,16 @@ pub struct WorkerCounters {
     pub flows_created: Counter,
     /// Flows that timed out.
     pub flows_expired: Counter,
-    /// Unreplied flows removed to make room.
+    /// Flows removed to make room.
     pub flows_evicted: Counter,
+    /// Flows that ended early, under pressure.
+    pub flows_hurried: Counter,
+    /// Flows refused because their source had too many half-open ones.
+    pub flows_source_limited: Counter,
+    /// Times the table has come under pressure.
+    pub flow_pressures: Counter,
+    /// Is it under pressure? (gauge, 0 or 1)
+    pub flow_pressure: Counter,
     /// Frames waiting for neighbours (gauge).
     pub frames_waiting: Counter,
     /// Last time the worker's loop came round, microseconds on its clock: a watchdog's pulse.
@@ -156,6 +164,10 @@ impl WorkerCounters {
             flows_created: Counter::default(),
             flows_expired: Counter::default(),
             flows_evicted: Counter::default(),
+            flows_hurried: Counter::default(),
+            flows_source_limited: Counter::default(),
+            flow_pressures: Counter::default(),
+            flow_pressure: Counter::default(),
             frames_waiting: Counter::default(),
             pulse_us: Counter::default(),
         }

@@ -98,12 +98,21 @@ drop_reasons! {
     FragmentOverlap = "fragment-overlap",
     /// The table of tracked fragmented datagrams is full.
     FragmentTableFull = "fragment-table-full",
+    /// No room is left for fragments that come before the first of their datagram, or their source
+    /// or datagram has used up its share.
+    FragmentPoolFull = "fragment-pool-full",
     /// The packet cannot belong to any flow in the state it claims (conntrack's INVALID).
     InvalidState = "invalid-state",
     /// An ICMP error that quotes no live flow, or quotes it from the wrong end.
     UnrelatedIcmpError = "unrelated-icmp-error",
     /// The flow table is full of flows that may not be evicted.
     FlowTableFull = "flow-table-full",
+    /// The source has as many unanswered flows as one source may have.
+    HalfOpenSource = "half-open-source",
+    /// No external address or port is left for it (RFC 5508 REQ-8, 6888 §4).
+    NatPortsExhausted = "nat-ports-exhausted",
+    /// Sent straight to where only a translation rule may send connections.
+    RedirectOnly = "redirect-only",
     /// A policy denies it.
     Policy = "policy",
     /// No policy has been loaded yet: closed until the first complete load.

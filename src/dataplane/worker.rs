@@ -108,6 +108,9 @@ impl<I: FrameIo> Worker<I> {
         if busy || self.pipeline.has_held_frames() {
             self.process(now_us);
         }
+        while self.receive_released() {
+            self.process(now_us);
+        }
         self.io.flush();
         self.pipeline.tick(now_us);
         busy
@@ -133,6 +136,18 @@ impl<I: FrameIo> Worker<I> {
             self.io.wait(timeout_ms, handoff.bell());
         }
         handoff.awake();
+    }
+
+    /// Takes fragments whose first one has come.
+    fn receive_released(&mut self) -> bool {
+        let Worker {
+            io,
+            pipeline,
+            batch,
+            counters,
+            ..
+        } = self;
+        pipeline.take_released(io, counters, batch)
     }
 
     /// Takes frames that other workers have received for this one, as far as the batch has room.
@@ -213,7 +228,11 @@ pub fn transmit<I: FrameIo>(
                     (None, None) => {}
                 }
             }
-            Some(Verdict::Hold) => counters.held.count(bytes),
+            Some(Verdict::Hold) => {
+                counters.held.count(bytes);
+                // Fragments wait as copies.
+                frame.into_iter().for_each(|frame| io.recycle(frame));
+            }
             Some(Verdict::Handoff(worker)) => {
                 let given = frame
                     .as_ref()
@@ -304,6 +323,7 @@ mod tests {
     use super::*;
     use crate::dataplane::backend::memory::MemoryIo;
     use crate::dataplane::conntrack::Timeouts;
+    use crate::dataplane::conntrack::tcp::TcpRules;
     use crate::dataplane::event::Events;
     use crate::dataplane::fragment::FragmentLimits;
     use crate::dataplane::neighbour::NeighbourRequests;
@@ -320,6 +340,9 @@ mod tests {
             fragments: FragmentLimits::default(),
             held_frames_max: 1,
             timeouts: Timeouts::default(),
+            tcp_rules: TcpRules::default(),
+            verify_checksums: true,
+            nat_addresses_max: 0,
             restart_grace_us: 0,
             replies_per_second: 1,
             replies_burst: 1,
@@ -333,6 +356,7 @@ mod tests {
             evaluate_invalid: false,
             forwarding: Forwarding::Routed,
             source_check: SourceCheck::Off,
+            nat: Arc::default(),
             routing_generation: 1,
             routes: Arc::new(RouteTable::new(vec![None], [], [])),
         };

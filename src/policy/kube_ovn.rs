@@ -121,6 +121,17 @@ pub fn annotation(provider: &str, name: &str) -> String {
     format!("{provider}.kubernetes.io/{name}")
 }
 
+/// The value of [`annotation`], without putting its name together: this is asked of every pod.
+pub fn said<'a>(annotations: &'a Labels, provider: &str, name: &str) -> Option<&'a String> {
+    let is_said = |key: &str| {
+        let rest = key.strip_prefix(provider);
+        rest.and_then(|rest| rest.strip_prefix(".kubernetes.io/")) == Some(name)
+    };
+    let mut annotations = annotations.iter();
+    let found = annotations.find(|(key, _)| is_said(key));
+    found.map(|(_, value)| value)
+}
+
 /// The MAC address the network status gives for a pod's own network.
 fn default_network_mac(annotations: &Labels) -> Option<MacAddress> {
     let status: serde_json::Value = serde_json::from_str(annotations.get(NETWORK_STATUS)?).ok()?;
@@ -208,9 +219,9 @@ fn port(
         mac,
         addresses,
     } = attachment;
-    let said = |name: &str| pod.annotations.get(&annotation(&provider, name));
+    let said = |name: &str| said(&pod.annotations, &provider, name);
     let subnet = said("logical_switch").cloned();
-    let named = listed(pod.annotations.get(&annotation(PRIMARY_PROVIDER, "aaps")));
+    let named = listed(self::said(&pod.annotations, PRIMARY_PROVIDER, "aaps"));
     let may_have = |vip: &&Vip| {
         named.contains(&vip.name)
             && vip.namespace == pod.namespace
@@ -248,9 +259,9 @@ pub fn port_security<'i>(
     pod: &'i Pod,
     provider: &str,
 ) -> Option<&'i String> {
-    let name = annotation(provider, "port_security");
-    let of_namespace = || inventory.namespace(&pod.namespace)?.annotations.get(&name);
-    pod.annotations.get(&name).or_else(of_namespace)
+    let of = |annotations| said(annotations, provider, "port_security");
+    let of_namespace = || of(&inventory.namespace(&pod.namespace)?.annotations);
+    of(&pod.annotations).or_else(of_namespace)
 }
 
 impl Port {

@@ -1,6 +1,11 @@
-//! Manifest files: found, read, bounded.
+//! Manifest files: found, read, bounded, and read again.
 
+use std::collections::HashMap;
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 /// Largest sum of file sizes one directory may have, in bytes.
 pub const SOURCE_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -8,14 +13,40 @@ pub const SOURCE_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Deepest nesting of directories followed, so that a symbolic link to a parent ends.
 const DEPTH_MAX: usize = 16;
 
+/// Age a file's times must have to tell that it has not changed since: two changes within one tick
+/// of the file system's clock (10 ms; seconds on old systems) leave the same times.
+const SETTLED_AGE: Duration = Duration::from_secs(2);
+
 /// One file of manifests: YAML (any number of documents) or JSON.
 #[derive(Debug, Clone)]
 pub struct SourceFile {
     /// Path as messages name it.
     pub name: String,
-    /// Its whole text.
-    pub text: String,
+    /// Its whole text; the very same one as long as it does not change.
+    pub text: Arc<str>,
 }
+
+/// How thoroughly files are read that have been read before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// All of them.
+    Everything,
+    /// Not those whose size and times tell that they are what they were.
+    Changes,
+}
+
+/// A complete set of manifests.
+#[derive(Debug, Clone)]
+pub struct Manifests {
+    /// The files, sorted by path.
+    pub files: Vec<SourceFile>,
+    /// Of their names and texts.
+    pub digest: SourceDigest,
+}
+
+/// Content of a set of manifests: changes exactly when a name or a text does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SourceDigest(blake3::Hash);
 
 /// Why manifest files could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -60,23 +91,103 @@ pub enum ReadError {
 /// # Errors
 /// The first file that cannot be read, is no text, or exceeds [`SOURCE_BYTES_MAX`] in sum.
 pub fn read_directory(path: &Path) -> Result<Vec<SourceFile>, ReadError> {
-    let mut reader = Reader::default();
-    let metadata = std::fs::metadata(path).map_err(|source| io(path, source))?;
-    if metadata.is_dir() {
-        reader.directory(path, 0)?;
-    } else {
-        reader.file(path)?;
-    }
-    Ok(reader.files)
+    let manifests = SourceReader::default().read(path, Reading::Everything)?;
+    Ok(manifests.files)
 }
 
-#[derive(Default)]
-struct Reader {
-    files: Vec<SourceFile>,
+/// Reads the same directory again and again.
+#[derive(Debug, Default)]
+pub struct SourceReader {
+    known: HashMap<PathBuf, KnownFile>,
+    /// Kept, since fresh memory costs more than reading into it.
+    buffer: Vec<u8>,
+}
+
+/// A file as it was read last.
+#[derive(Debug)]
+struct KnownFile {
+    stamp: Stamp,
+    /// Were its times old enough then to tell of every later change?
+    settled: bool,
+    text: Arc<str>,
+    digest: blake3::Hash,
+}
+
+/// What changes when a file does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    /// Device and number.
+    file: (u64, u64),
+    bytes: u64,
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
+    /// Cannot be set by hand, as the time of modification can.
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Stamp {
+            file: (metadata.dev(), metadata.ino()),
+            bytes: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    fn is_settled(&self, now: SystemTime) -> bool {
+        let changed = u64::try_from(self.changed.0.max(self.modified.0)).unwrap_or(0);
+        SystemTime::UNIX_EPOCH + Duration::from_secs(changed) + SETTLED_AGE < now
+    }
+}
+
+impl SourceReader {
+    /// As [`read_directory`].
+    ///
+    /// # Errors
+    /// As [`read_directory`].
+    pub fn read(&mut self, path: &Path, reading: Reading) -> Result<Manifests, ReadError> {
+        let mut reader = Reader {
+            known: std::mem::take(&mut self.known),
+            buffer: &mut self.buffer,
+            reading,
+            now: SystemTime::now(),
+            read: Vec::new(),
+            bytes: 0,
+        };
+        let metadata = std::fs::metadata(path).map_err(|source| io(path, source))?;
+        if metadata.is_dir() {
+            reader.directory(path, 0)?;
+        } else {
+            reader.file(path)?;
+        }
+        let read = reader.read;
+        let mut digest = blake3::Hasher::new();
+        let mut files = Vec::with_capacity(read.len());
+        for (path, file) in &read {
+            let name = path.display().to_string();
+            digest.update(&(name.len() as u64).to_le_bytes());
+            digest.update(name.as_bytes());
+            digest.update(file.digest.as_bytes());
+            let text = file.text.clone();
+            files.push(SourceFile { name, text });
+        }
+        self.known = read.into_iter().collect();
+        let digest = SourceDigest(digest.finalize());
+        Ok(Manifests { files, digest })
+    }
+}
+
+struct Reader<'r> {
+    known: HashMap<PathBuf, KnownFile>,
+    buffer: &'r mut Vec<u8>,
+    reading: Reading,
+    now: SystemTime,
+    read: Vec<(PathBuf, KnownFile)>,
     bytes: u64,
 }
 
-impl Reader {
+impl Reader<'_> {
     fn directory(&mut self, path: &Path, depth: usize) -> Result<(), ReadError> {
         if depth > DEPTH_MAX {
             return Err(ReadError::TooDeep { path: path.into() });
@@ -85,7 +196,10 @@ impl Reader {
         let mut paths = Vec::new();
         for entry in entries {
             let entry = entry.map_err(|source| io(path, source))?;
-            if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+            // What is no manifest may be gone any moment: editors write files of their own.
+            let is_other = entry.file_type().is_ok_and(|kind| kind.is_file());
+            let is_other = is_other && !is_manifest(&entry.path());
+            if !is_other && !entry.file_name().as_encoded_bytes().starts_with(b".") {
                 paths.push(entry.path());
             }
         }
@@ -105,23 +219,45 @@ impl Reader {
     fn file(&mut self, path: &Path) -> Result<(), ReadError> {
         use std::io::Read;
         let file = std::fs::File::open(path).map_err(|source| io(path, source))?;
-        let left = SOURCE_BYTES_MAX - self.bytes;
-        let mut bytes = Vec::new();
+        let metadata = file.metadata().map_err(|source| io(path, source))?;
+        // Of the file before it is read: what changes meanwhile is seen the next time.
+        let stamp = Stamp::of(&metadata);
+        let known = self.known.remove(path);
+        let is_same = |known: &KnownFile| known.settled && known.stamp == stamp;
+        let known = match known {
+            Some(known) if self.reading == Reading::Changes && is_same(&known) => {
+                self.bytes += known.text.len() as u64;
+                self.read.push((path.into(), known));
+                return Ok(());
+            }
+            known => known,
+        };
+        let left = SOURCE_BYTES_MAX.saturating_sub(self.bytes);
+        self.buffer.clear();
         file.take(left + 1)
-            .read_to_end(&mut bytes)
+            .read_to_end(self.buffer)
             .map_err(|source| io(path, source))?;
-        if bytes.len() as u64 > left {
+        if self.buffer.len() as u64 > left {
             return Err(ReadError::TooLarge { path: path.into() });
         }
-        self.bytes += bytes.len() as u64;
-        let text = String::from_utf8(bytes).map_err(|error| ReadError::NotText {
+        self.bytes += self.buffer.len() as u64;
+        let text = std::str::from_utf8(self.buffer).map_err(|error| ReadError::NotText {
             path: path.into(),
-            offset: error.utf8_error().valid_up_to(),
+            offset: error.valid_up_to(),
         })?;
-        self.files.push(SourceFile {
-            name: path.display().to_string(),
+        let settled = stamp.is_settled(self.now);
+        let same = known.filter(|known| *known.text == *text);
+        let (text, digest) = match same {
+            Some(known) => (known.text, known.digest),
+            None => (Arc::from(text), blake3::hash(text.as_bytes())),
+        };
+        let file = KnownFile {
+            stamp,
+            settled,
             text,
-        });
+            digest,
+        };
+        self.read.push((path.into(), file));
         Ok(())
     }
 }
@@ -182,7 +318,7 @@ mod tests {
         std::os::unix::fs::symlink("..data/p.yaml", root.join("p.yaml")).unwrap();
         let files = read_directory(root).unwrap();
         assert_eq!(files.len(), 1);
-        assert_eq!(files[0].text, "x: 1");
+        assert_eq!(&*files[0].text, "x: 1");
     }
 
     #[test]
@@ -195,6 +331,58 @@ mod tests {
         assert!(error.contains("offset 2"), "{error}");
         let error = read_directory(&directory.path().join("none")).unwrap_err();
         assert!(error.to_string().contains("none: "), "{error}");
+    }
+
+    #[test]
+    fn what_has_not_changed_is_the_very_same_text() {
+        let directory = tempfile::tempdir().unwrap();
+        let [one, other] = ["a.yaml", "b.yaml"].map(|name| directory.path().join(name));
+        std::fs::write(&one, "x: 1").unwrap();
+        std::fs::write(&other, "x: 2").unwrap();
+        let mut reader = SourceReader::default();
+        let first = reader.read(directory.path(), Reading::Everything).unwrap();
+        for reading in [Reading::Everything, Reading::Changes] {
+            let again = reader.read(directory.path(), reading).unwrap();
+            assert_eq!(again.digest, first.digest);
+            for (again, first) in again.files.iter().zip(&first.files) {
+                assert!(Arc::ptr_eq(&again.text, &first.text));
+            }
+        }
+        // Of the same length, and at once: its times may be those of before.
+        std::fs::write(&other, "x: 3").unwrap();
+        let changed = reader.read(directory.path(), Reading::Changes).unwrap();
+        assert_ne!(changed.digest, first.digest);
+        assert_eq!(&*changed.files[1].text, "x: 3");
+        assert!(Arc::ptr_eq(&changed.files[0].text, &first.files[0].text));
+
+        std::fs::remove_file(&one).unwrap();
+        let fewer = reader.read(directory.path(), Reading::Changes).unwrap();
+        assert_eq!(fewer.files.len(), 1);
+        assert_ne!(fewer.digest, changed.digest);
+    }
+
+    #[test]
+    fn settled_files_are_not_read_while_their_times_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.yaml");
+        std::fs::write(&path, "x: 1").unwrap();
+        let mut reader = SourceReader::default();
+        let mut read = |reading, settle: bool, text: &str| {
+            let known = reader.known.get_mut(&path);
+            for known in known.into_iter().filter(|_| settle) {
+                // As if it had been read two seconds after it was written; and with another text,
+                // to see whose is given.
+                known.settled = true;
+                known.text = "seen: before".into();
+            }
+            let manifests = reader.read(directory.path(), reading).unwrap();
+            assert_eq!(&*manifests.files[0].text, text);
+        };
+        read(Reading::Everything, false, "x: 1");
+        read(Reading::Changes, true, "seen: before");
+        read(Reading::Everything, true, "x: 1");
+        std::fs::write(&path, "x: 12").unwrap();
+        read(Reading::Changes, true, "x: 12");
     }
 
     #[test]

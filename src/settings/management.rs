@@ -60,7 +60,7 @@ const PROTOCOLS: [(&str, u8); 7] = [
 ];
 
 /// Those of them with ports.
-const WITH_PORTS: [u8; 3] = [6, 17, 132];
+pub(super) const WITH_PORTS: [u8; 3] = [6, 17, 132];
 
 /// Rules the steering program finds room for.
 const RULES_MAX: usize = 256;
@@ -132,7 +132,7 @@ impl ManagementRule {
     }
 }
 
-struct Protocol;
+pub(super) struct Protocol;
 
 impl Kind for Protocol {
     type Value = ManagementProtocol;
@@ -164,7 +164,7 @@ impl Kind for Protocol {
     }
 }
 
-struct Ports;
+pub(super) struct Ports;
 
 impl Kind for Ports {
     type Value = PortRange;

@@ -12,9 +12,11 @@
 mod choice;
 mod error;
 mod forwarding;
+mod fragments;
 mod kind;
 mod limits;
 mod management;
+mod nat;
 mod nearest;
 mod policy;
 mod port;
@@ -22,11 +24,14 @@ mod reader;
 mod replay;
 mod service;
 mod timeouts;
+mod tracking;
 
 pub use error::{Problem, ProblemKind, SettingsError};
 pub use forwarding::{Forwarding, ForwardingMode, ReversePathFilter};
+pub use fragments::Fragments;
 pub use limits::Limits;
 pub use management::{Management, ManagementProtocol, ManagementRule, PortRange};
+pub use nat::{Nat, NatChoice, NatDestination, NatFamily, NatSelector, NatSource};
 pub use policy::{
     Compat, CompatClusterNetworkPolicySecondary, CompatEgressNetworkPolicyGeneration,
     CompatEstablished, CompatIcmp, CompatInvalid, CompatMultiNetworkPolicy,
@@ -38,6 +43,7 @@ pub use port::{FrameSize, Port, PortMode, PortRole, Queues, ZeroCopy};
 pub use replay::{Replay, ReplayLink, ReplayNeighbour, ReplayRoute};
 pub use service::{Admin, Cores, Log, LogFormat, LogLevel, OnExit, Steering, Wait, Workers};
 pub use timeouts::Timeouts;
+pub use tracking::{Checksums, Tracking};
 
 use std::path::Path;
 
@@ -60,6 +66,12 @@ pub struct Settings {
     pub management: Management,
     /// `[timeouts]`
     pub timeouts: Timeouts,
+    /// `[tracking]`
+    pub tracking: Tracking,
+    /// `[nat]`
+    pub nat: Nat,
+    /// `[fragments]`
+    pub fragments: Fragments,
     /// `[admin]`
     pub admin: Admin,
     /// `[log]`
@@ -98,14 +110,19 @@ impl Settings {
 
     fn read(root: &mut reader::Section<'_, '_>, folder: &Path) -> Settings {
         let ports = Port::read_all(root);
+        let forwarding = Forwarding::read(&mut root.table("forwarding"), &ports);
+        let routed = forwarding.mode == ForwardingMode::Routed;
         Settings {
             on_exit: root.choice("on_exit"),
-            forwarding: Forwarding::read(&mut root.table("forwarding"), &ports),
+            nat: Nat::read(&mut root.table("nat"), &ports, routed),
+            forwarding,
+            fragments: Fragments::read(&mut root.table("fragments")),
             workers: Workers::read(&mut root.table("workers")),
             policy: Policy::read(&mut root.table("policy"), folder),
             limits: Limits::read(&mut root.table("limits")),
             management: Management::read(&mut root.table("management")),
             timeouts: Timeouts::read(&mut root.table("timeouts")),
+            tracking: Tracking::read(&mut root.table("tracking")),
             admin: Admin::read(&mut root.table("admin")),
             log: Log::read(&mut root.table("log")),
             steering: Steering::read(&mut root.table("steering")),

@@ -55,7 +55,7 @@ pub struct ReplayNeighbour {
     pub mac: [u8; 6],
 }
 
-const ADDRESS: Parsed<IpAddr> = Parsed {
+pub(super) const ADDRESS: Parsed<IpAddr> = Parsed {
     allowed: "an IPv4 or IPv6 address",
     parse: |text| text.parse().map_err(|_| String::new()),
 };

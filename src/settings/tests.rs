@@ -71,6 +71,8 @@ fn documented_defaults_are_the_defaults() {
     let mut documented = Settings::parse(NAME, &everything_set()).unwrap();
     // These are examples, not defaults.
     assert_eq!(std::mem::take(&mut documented.management.allow).len(), 1);
+    let nat = std::mem::take(&mut documented.nat);
+    assert_eq!((nat.destinations.len(), nat.sources.len()), (1, 1));
     let replay = std::mem::take(&mut documented.replay);
     let tables = (
         replay.links.len(),
@@ -172,7 +174,7 @@ fn an_unknown_key_is_named_in_every_table() {
         assert_eq!(field, format!("{table}.colour"));
         tables += 1;
     }
-    assert_eq!(tables, 16);
+    assert_eq!(tables, 20);
     let found = problems("on_exitt = 'open'\n[[port]]\nname = 'a'\ninterface = 'b'\n");
     let message = "test.toml:1:1: unknown key `on_exitt`; did you mean `on_exit`?";
     assert_eq!(found[0].to_string(), message);

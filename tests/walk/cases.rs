@@ -19,6 +19,7 @@ pub const CASES: &[Case] = &[
     ("port-security-wire", port_security_wire),
     ("routed", routed),
     ("states", states),
+    ("translation", translation),
     ("wire", wire),
 ];
 
@@ -106,6 +107,7 @@ fn states() -> Vec<u8> {
         .add("outside", udp(back, (9, 9), 1))
         .wait_ms(29_000)
         .add("inside", udp(there, (9, 9), 1))
+        .add("inside", udp(there, (9, 9), 1))
         .wait_ms(119_000)
         .add("inside", udp(there, (9, 9), 1))
         .wait_ms(121_000)
@@ -114,6 +116,68 @@ fn states() -> Vec<u8> {
         .add("outside", udp(back, (10, 10), 1))
         .wait_ms(31_000)
         .add("inside", udp(there, (10, 10), 1));
+    // Windows of 64,000: what is far beyond, what is a little, what is old, and resets and a SYN
+    // by somebody who cannot see the connection (RFC 5961).
+    let (ports, reversed) = ((40_001, 80), (80, 40_001));
+    capture
+        .add("inside", tcp(there, ports, Segment::Syn, (100, 0)))
+        .add("outside", tcp(back, reversed, Segment::SynAck, (500, 101)))
+        .add("inside", tcp(there, ports, Segment::Ack, (101, 501)))
+        .add("outside", tcp(back, reversed, Segment::Ack, (200_000, 105)))
+        .add("outside", tcp(back, reversed, Segment::Ack, (64_510, 105)))
+        .add(
+            "outside",
+            tcp(back, reversed, Segment::Ack, (4_294_900_000, 105)),
+        )
+        .add("outside", tcp(back, reversed, Segment::Ack, (501, 999_999)))
+        .add("outside", tcp(back, reversed, Segment::Rst, (200_000, 0)))
+        .add("outside", tcp(back, reversed, Segment::Rst, (1_000, 0)))
+        .add("outside", tcp(back, reversed, Segment::Syn, (7, 0)))
+        .add("inside", tcp(there, ports, Segment::Syn, (7, 0)))
+        .add("inside", tcp(there, ports, Segment::Ack, (105, 501)))
+        .add("outside", tcp(back, reversed, Segment::Rst, (501, 0)))
+        .add("outside", tcp(back, reversed, Segment::Ack, (501, 109)));
+    capture.pcapng()
+}
+
+/// Behind one address: connections out, their answers, a port forwarded in, and who is left out.
+fn translation() -> Vec<u8> {
+    const OUTSIDE: [u8; 4] = [198, 18, 1, 1];
+    let there = TO_SERVER[0];
+    let back = Ends::V4(SERVER, OUTSIDE);
+    let other = Ends::V4([198, 18, 0, 3], SERVER);
+    let (ports, reversed) = ((40_000, 80), (80, 40_000));
+    let mut capture = Capture::default();
+    // Nobody has asked yet.
+    capture
+        .add("outside", tcp(back, reversed, Segment::SynAck, (500, 101)))
+        .add("outside", udp(back, (53, 40_000), 60));
+    capture
+        .add("inside", tcp(there, ports, Segment::Syn, (100, 0)))
+        .add("outside", tcp(back, reversed, Segment::SynAck, (500, 101)))
+        .add("inside", tcp(there, ports, Segment::Ack, (101, 501)))
+        .add("inside", udp(there, (40_000, 53), 30))
+        .add("outside", udp(back, (53, 40_000), 60))
+        .add("inside", echo(there, false, 1))
+        .add("outside", echo(back, true, 1));
+    // Another host, by a port of its own.
+    capture
+        .add("inside", udp(other, (40_001, 53), 30))
+        .add("outside", udp(back, (53, 40_001), 60));
+    // In: by the forwarded port alone.
+    let forwarded = Ends::V4(CLIENT, SERVER);
+    capture
+        .add("outside", tcp(back, (5_000, 8_443), Segment::Syn, (9, 0)))
+        .add(
+            "inside",
+            tcp(forwarded, (443, 5_000), Segment::SynAck, (90, 10)),
+        )
+        .add("outside", tcp(back, (5_000, 8_443), Segment::Ack, (10, 91)))
+        .add(
+            "outside",
+            tcp(TO_CLIENT[0], (5_001, 443), Segment::Syn, (9, 0)),
+        )
+        .add("outside", tcp(back, (5_002, 8_444), Segment::Syn, (9, 0)));
     capture.pcapng()
 }
 

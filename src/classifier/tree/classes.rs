@@ -77,12 +77,36 @@ fn field_classes(
     for rule in &normal.rules {
         used_by[rule.condition(field).0 as usize].get_or_insert(rule.index);
     }
-    let sweep = Sweep::run(
-        conditions,
-        field.last_value(normal.family),
-        &used_by,
-        limits,
-    )?;
+    let used = |id: ConditionId| used_by[id.0 as usize].is_some();
+    let last_value = field.last_value(normal.family);
+    divide(conditions, last_value, used, limits).map_err(|TooMany { needed, condition }| {
+        CompileError::LimitExceeded {
+            limit: Limit::Memberships,
+            allowed: limits.memberships(),
+            needed,
+            rule: used_by[condition.0 as usize].unwrap_or(RuleIndex(0)),
+        }
+    })
+}
+
+/// There would be more memberships than allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TooMany {
+    /// As many, and perhaps more.
+    needed: u64,
+    /// A condition that holds where the limit is passed.
+    condition: ConditionId,
+}
+
+/// Divides values from 0 to `last_value` by the conditions that are used; the first, which is every
+/// value, divides nothing.
+pub(super) fn divide(
+    conditions: &[Ranges],
+    last_value: u128,
+    used: impl Fn(ConditionId) -> bool,
+    limits: &Limits,
+) -> Result<FieldClasses, TooMany> {
+    let sweep = Sweep::run(conditions, last_value, used, limits)?;
     Ok(number(sweep, conditions.len()))
 }
 
@@ -100,13 +124,13 @@ impl Sweep {
     fn run(
         conditions: &[Ranges],
         last_value: u128,
-        used_by: &[Option<RuleIndex>],
+        used: impl Fn(ConditionId) -> bool,
         limits: &Limits,
-    ) -> Result<Self, CompileError> {
+    ) -> Result<Self, TooMany> {
         let mut edges: Vec<(u128, u32)> = Vec::new();
         // The condition that is everything (the first) separates nothing.
         for (id, ranges) in conditions.iter().enumerate().skip(1) {
-            if used_by[id].is_some() {
+            if used(ConditionId(id as u32)) {
                 for &(first, last) in ranges {
                     edges.push((first, id as u32));
                     if last < last_value {
@@ -134,11 +158,9 @@ impl Sweep {
             sweep.stretch(group[0].0, &active);
             memberships += active.len() as u64;
             if memberships > limits.memberships() {
-                return Err(CompileError::LimitExceeded {
-                    limit: Limit::Memberships,
-                    allowed: limits.memberships(),
+                return Err(TooMany {
                     needed: memberships,
-                    rule: used_by[group[0].1 as usize].unwrap_or(RuleIndex(0)),
+                    condition: ConditionId(group[0].1),
                 });
             }
         }

@@ -197,6 +197,10 @@ fn dump_field_classes(
     classes: &FieldClasses,
 ) -> fmt::Result {
     if classes.count() == 1 {
+        // Nothing to say of sets where none is shared.
+        if matches!(field, Field::SourceSets | Field::DestinationSets) {
+            return Ok(());
+        }
         return writeln!(text, "  {field}: 1 class");
     }
     writeln!(text, "  {field}: {} classes", classes.count())?;
@@ -284,6 +288,16 @@ fn dump_family_tree<V: Value>(text: &mut String, family: &FamilyTree<V>) -> fmt:
     for (table, field) in family.tables.numbers.iter().zip(&Field::ALL[2..]) {
         if let Some(table) = table {
             writeln!(text, "  {field} table: {} pages", table.page_count())?;
+        }
+    }
+    let sets = [Field::SourceSets, Field::DestinationSets];
+    for (table, field) in family.tables.sets.iter().zip(sets) {
+        if let Some(table) = table {
+            let [nodes, lists, buckets] = table.own.shape();
+            writeln!(
+                text,
+                "  {field} table: {nodes} bucket nodes, {buckets} buckets, {lists} lists"
+            )?;
         }
     }
     let tree = &family.tree;

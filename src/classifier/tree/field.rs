@@ -1,10 +1,11 @@
-//! The fields of a key a rule can speak of, and sets of fields.
+//! The fields of a key a rule can speak of, those made of its addresses, and sets of fields.
 
 use std::fmt;
 
 use crate::wire::Family;
 
-/// One field of a [`FlowKey`](crate::wire::FlowKey). The family is none: each has its own tree.
+/// One field of a [`FlowKey`](crate::wire::FlowKey), or made of one. The family is none: each has
+/// its own tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]
 pub(super) enum Field {
@@ -14,10 +15,14 @@ pub(super) enum Field {
     SourcePort = 3,
     DestinationPort = 4,
     Zone = 5,
+    /// The shared class of the source address (see [`SharedSets`](super::SharedSets)).
+    SourceSets = 6,
+    /// The shared class of the destination address.
+    DestinationSets = 7,
 }
 
 /// How many fields there are.
-pub(super) const FIELDS: usize = 6;
+pub(super) const FIELDS: usize = 8;
 
 impl Field {
     pub(super) const ALL: [Field; FIELDS] = [
@@ -27,6 +32,8 @@ impl Field {
         Field::SourcePort,
         Field::DestinationPort,
         Field::Zone,
+        Field::SourceSets,
+        Field::DestinationSets,
     ];
 
     /// Largest value the field can have; the smallest is 0.
@@ -35,6 +42,7 @@ impl Field {
             Field::Source | Field::Destination => family.last_address().to_bits(),
             Field::Protocol => u8::MAX.into(),
             Field::SourcePort | Field::DestinationPort | Field::Zone => u16::MAX.into(),
+            Field::SourceSets | Field::DestinationSets => u32::MAX.into(),
         }
     }
 }
@@ -48,6 +56,8 @@ impl fmt::Display for Field {
             Field::SourcePort => "source_port",
             Field::DestinationPort => "destination_port",
             Field::Zone => "zone",
+            Field::SourceSets => "source_sets",
+            Field::DestinationSets => "destination_sets",
         })
     }
 }

@@ -1,11 +1,13 @@
 //! From a key to the class of each of its fields.
 
+use std::sync::Arc;
+
 use super::classes::{Classes, FieldClasses};
-use super::field::{FIELDS, Field};
+use super::field::Field;
 use super::interval_index::{IntervalIndex, Value};
 use super::page_table::PageTable;
 use super::walk::Lanes;
-use crate::wire::FlowKey;
+use crate::wire::{Address, FlowKey};
 
 /// The class of each field of a key, by field; eight, for half a cache line and cheap indexing.
 pub(super) type KeyClasses = [u32; 8];
@@ -14,7 +16,17 @@ pub(super) type KeyClasses = [u32; 8];
 #[derive(Debug, Clone)]
 pub(super) struct ClassTables<V> {
     pub(super) addresses: [Option<IntervalIndex<V>>; 2],
-    pub(super) numbers: [Option<PageTable>; FIELDS - 2],
+    pub(super) numbers: [Option<PageTable>; NUMBERS.len()],
+    pub(super) sets: [Option<SetTable<V>>; 2],
+}
+
+/// From an address to its class among the shared sets a tree speaks of.
+#[derive(Debug, Clone)]
+pub(super) struct SetTable<V> {
+    /// From the address to the shared class.
+    shared: Arc<IntervalIndex<V>>,
+    /// From the shared class to the tree's own.
+    pub(super) own: IntervalIndex<u32>,
 }
 
 /// What a table takes in a batch, as measured.
@@ -25,30 +37,37 @@ const NUMBER_NS: f64 = 1.5;
 type ReadNumber = fn(&FlowKey) -> u16;
 
 /// The fields that are small numbers, and where a key has them.
-const NUMBERS: [(Field, ReadNumber); FIELDS - 2] = [
+const NUMBERS: [(Field, ReadNumber); 4] = [
     (Field::Protocol, |key| key.protocol as u16),
     (Field::SourcePort, |key| key.source_port),
     (Field::DestinationPort, |key| key.destination_port),
     (Field::Zone, |key| key.zone),
 ];
 
+/// The ends of a key: the fields of the address and of its shared class, and where it stands.
+type ReadAddress = fn(&FlowKey) -> Address;
+const ENDS: [(Field, Field, ReadAddress); 2] = [
+    (Field::Source, Field::SourceSets, |key| key.source),
+    (Field::Destination, Field::DestinationSets, |key| {
+        key.destination
+    }),
+];
+
 impl<V: Value> ClassTables<V> {
-    pub(super) fn new(classes: &Classes) -> Self {
+    /// `shared` is what finds the shared class of an address, where rules speak of such.
+    pub(super) fn new(classes: &Classes, shared: Option<&Arc<IntervalIndex<V>>>) -> Self {
         let several = |field: Field| {
             let classes: &FieldClasses = &classes[field as usize];
             (classes.count() > 1).then_some(classes.stretches.as_slice())
         };
-        let address = |field| several(field).map(IntervalIndex::new);
-        let number = |field| several(field).map(PageTable::new);
         ClassTables {
-            addresses: [Field::Source, Field::Destination].map(address),
-            numbers: [
-                Field::Protocol,
-                Field::SourcePort,
-                Field::DestinationPort,
-                Field::Zone,
-            ]
-            .map(number),
+            addresses: ENDS.map(|(field, ..)| several(field).map(IntervalIndex::new)),
+            numbers: NUMBERS.map(|(field, _)| several(field).map(PageTable::new)),
+            sets: ENDS.map(|(_, field, _)| {
+                let own = IntervalIndex::new(several(field)?);
+                let shared = shared?.clone();
+                Some(SetTable { shared, own })
+            }),
         }
     }
 
@@ -56,13 +75,13 @@ impl<V: Value> ClassTables<V> {
     #[inline]
     pub(super) fn classes(&self, key: &FlowKey) -> KeyClasses {
         let mut classes = KeyClasses::default();
-        let addresses = [
-            (Field::Source, key.source),
-            (Field::Destination, key.destination),
-        ];
-        for (table, (field, address)) in self.addresses.iter().zip(addresses) {
-            if let Some(table) = table {
-                classes[field as usize] = table.class(V::from_bits(address.to_bits()));
+        for (end, (field, sets_field, address)) in ENDS.into_iter().enumerate() {
+            let address = V::from_bits(address(key).to_bits());
+            if let Some(table) = &self.addresses[end] {
+                classes[field as usize] = table.class(address);
+            }
+            if let Some(table) = &self.sets[end] {
+                classes[sets_field as usize] = table.own.class(table.shared.class(address));
             }
         }
         for (table, (field, number)) in self.numbers.iter().zip(NUMBERS) {
@@ -81,14 +100,18 @@ impl<V: Value> ClassTables<V> {
         lanes: &Lanes,
         classes: &mut [KeyClasses],
     ) {
-        let value = |address: crate::wire::Address| V::from_bits(address.to_bits());
-        if let Some(table) = &self.addresses[0] {
-            let source = |lane: usize| value(keys[lane].source);
-            table.classes(lanes, source, classes, Field::Source as usize);
-        }
-        if let Some(table) = &self.addresses[1] {
-            let destination = |lane: usize| value(keys[lane].destination);
-            table.classes(lanes, destination, classes, Field::Destination as usize);
+        for (end, (field, sets_field, address)) in ENDS.into_iter().enumerate() {
+            let value = |lane: usize| V::from_bits(address(&keys[lane]).to_bits());
+            if let Some(table) = &self.addresses[end] {
+                table.classes(lanes, value, classes, field as usize);
+            }
+            if let Some(SetTable { shared, own }) = &self.sets[end] {
+                let slot = sets_field as usize;
+                shared.classes(lanes, value, classes, slot);
+                for lane in lanes.iter() {
+                    classes[lane][slot] = own.class(classes[lane][slot]);
+                }
+            }
         }
         for (table, (field, number)) in self.numbers.iter().zip(NUMBERS) {
             if let Some(table) = table {
@@ -102,14 +125,16 @@ impl<V: Value> ClassTables<V> {
     /// Nanoseconds the tables take in a batch, by a model.
     pub(super) fn cost_ns(&self) -> f64 {
         let addresses = self.addresses.iter().flatten().count();
+        let addresses = addresses + 2 * self.sets.iter().flatten().count();
         let numbers = self.numbers.iter().flatten().count();
         addresses as f64 * ADDRESS_NS + numbers as f64 * NUMBER_NS
     }
 
-    /// Memory in bytes.
+    /// Memory in bytes, without what is shared.
     pub(super) fn bytes(&self) -> u64 {
         let addresses = self.addresses.iter().flatten().map(IntervalIndex::bytes);
         let numbers = self.numbers.iter().flatten().map(PageTable::bytes);
-        addresses.sum::<u64>() + numbers.sum::<u64>()
+        let sets = self.sets.iter().flatten().map(|sets| sets.own.bytes());
+        addresses.sum::<u64>() + numbers.sum::<u64>() + sets.sum::<u64>()
     }
 }

@@ -28,6 +28,9 @@ pub struct Limits {
     /// Rules of all shards of a set up to which they are compiled as one tree: a single look-up is
     /// quicker than two, and a small whole is soon compiled anew.
     pub joined_rules_max: u32,
+    /// Ranges of all large address sets together from which on they are divided into classes once
+    /// for all shards; below, each shard is quick to divide its own.
+    pub shared_ranges_min: u32,
     /// How keys are to be decided; `None` leaves it to what is faster.
     pub strategy: Option<Strategy>,
 }
@@ -88,6 +91,7 @@ impl Default for Limits {
             memberships_max: 16_000_000,
             rules_tested_max: 512,
             joined_rules_max: 1_000,
+            shared_ranges_min: 2_000,
             strategy: None,
         }
     }

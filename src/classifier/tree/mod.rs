@@ -14,6 +14,7 @@ mod pack;
 mod packed;
 mod page_table;
 mod shadow;
+mod shared_sets;
 mod statistics;
 mod strategy;
 mod walk;
@@ -25,6 +26,7 @@ mod tests;
 
 pub use dump::Step;
 pub use limits::{CompileError, Limit, Limits};
+pub use shared_sets::SharedSets;
 pub use statistics::Statistics;
 pub use strategy::Strategy;
 
@@ -46,7 +48,19 @@ use crate::wire::{Family, FlowKey};
 /// [`CompileError`] when a limit would be exceeded. Nothing is built then: the caller keeps what it
 /// had.
 pub fn compile(rules: &RuleSet, limits: &Limits) -> Result<Tree, CompileError> {
-    Compilation::run(rules, limits).map(Compilation::into_tree)
+    compile_with(rules, limits, None)
+}
+
+/// As [`compile`]; sets that are `shared` with other trees are not divided into classes again.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_with(
+    rules: &RuleSet,
+    limits: &Limits,
+    shared: Option<&SharedSets>,
+) -> Result<Tree, CompileError> {
+    Compilation::run_with(rules, limits, shared).map(Compilation::into_tree)
 }
 
 /// A compiled rule set: immutable, shared between workers, replaced by one pointer swap.
@@ -68,7 +82,8 @@ impl Tree {
     }
 
     /// The class of each field of a key: source, destination, protocol, source port, destination
-    /// port, zone. Keys of one family whose fields are of equal classes are decided alike.
+    /// port, zone, shared classes of source and destination. Keys of one family whose fields are of
+    /// equal classes are decided alike.
     pub fn classes(&self, key: &FlowKey) -> [u32; FIELDS] {
         let classes = match key.family {
             Family::V4 => self.v4.tables.classes(key),
@@ -125,8 +140,16 @@ impl Compilation {
     /// # Errors
     /// As [`compile`].
     pub fn run(rules: &RuleSet, limits: &Limits) -> Result<Self, CompileError> {
+        Self::run_with(rules, limits, None)
+    }
+
+    fn run_with(
+        rules: &RuleSet,
+        limits: &Limits,
+        shared: Option<&SharedSets>,
+    ) -> Result<Self, CompileError> {
         limits.check_rules(rules)?;
-        let mut normal = normalise::normalise(rules);
+        let mut normal = normalise::normalise(rules, shared);
         let rules_before = normal.each_ref().map(|family| family.rules.clone());
         let mut classes = both(|f| classes::classes(&normal[f], limits))?;
         let shadowed = shadow::remove_shadowed(&mut normal, &classes);
@@ -134,7 +157,10 @@ impl Compilation {
         if !shadowed.pairs.is_empty() {
             classes = both(|f| classes::classes(&normal[f], limits))?;
         }
-        let tables = (ClassTables::new(&classes[0]), ClassTables::new(&classes[1]));
+        let tables = (
+            ClassTables::new(&classes[0], shared.map(SharedSets::v4)),
+            ClassTables::new(&classes[1], shared.map(SharedSets::v6)),
+        );
         let tables_bytes = tables.0.bytes() + tables.1.bytes();
         limits.check_bytes(tables_bytes)?;
 

@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 
 use super::field::{FIELDS, Field, FieldSet};
+use super::shared_sets::SharedSets;
 use crate::classifier::{
     AddressMatch, AddressSetId, PortRange, ProtocolMatch, Rule, RuleIndex, RuleSet,
 };
@@ -60,25 +61,41 @@ pub(super) struct NormalFamily {
 /// Both families, IPv4 first.
 pub(super) type Normal = [NormalFamily; 2];
 
-/// Rewrites the rules family by family.
-pub(super) fn normalise(rules: &RuleSet) -> Normal {
-    [Family::V4, Family::V6].map(|family| Normaliser::new(rules, family).run())
+/// Rewrites the rules family by family; sets that are `shared` become conditions on their classes.
+pub(super) fn normalise(rules: &RuleSet, shared: Option<&SharedSets>) -> Normal {
+    [Family::V4, Family::V6].map(|family| Normaliser::new(rules, shared, family).run())
+}
+
+/// What a rule says of an address: of itself or of its shared class, never of both.
+#[derive(Debug, Clone, Copy)]
+struct AddressCondition {
+    own: ConditionId,
+    shared: ConditionId,
+}
+
+impl AddressCondition {
+    const ANY: AddressCondition = AddressCondition {
+        own: ConditionId::ANY,
+        shared: ConditionId::ANY,
+    };
 }
 
 struct Normaliser<'a> {
     rules: &'a RuleSet,
+    shared: Option<&'a SharedSets>,
     ids: [HashMap<Ranges, ConditionId>; FIELDS],
     /// What an address set became as source and as destination, so that a large set is copied once;
     /// `None` inside when it has no address of this family.
-    sets: [HashMap<AddressSetId, Option<ConditionId>>; 2],
+    sets: [HashMap<AddressSetId, Option<AddressCondition>>; 2],
     result: NormalFamily,
 }
 
 impl<'a> Normaliser<'a> {
-    fn new(rules: &'a RuleSet, family: Family) -> Self {
+    fn new(rules: &'a RuleSet, shared: Option<&'a SharedSets>, family: Family) -> Self {
         let any = Field::ALL.map(|field| vec![(0, field.last_value(family))]);
         Normaliser {
             rules,
+            shared,
             ids: any
                 .clone()
                 .map(|ranges| HashMap::from([(ranges, ConditionId::ANY)])),
@@ -105,9 +122,12 @@ impl<'a> Normaliser<'a> {
 
     /// The rule's condition on each field; `None` when one of them holds no value.
     fn conditions(&mut self, rule: &Rule) -> Option<[ConditionId; FIELDS]> {
+        let source = self.address([Field::Source, Field::SourceSets], rule.source)?;
+        let both = [Field::Destination, Field::DestinationSets];
+        let destination = self.address(both, rule.destination)?;
         Some([
-            self.address(Field::Source, rule.source)?,
-            self.address(Field::Destination, rule.destination)?,
+            source.own,
+            destination.own,
             match rule.protocol {
                 ProtocolMatch::Any => ConditionId::ANY,
                 ProtocolMatch::Number(number) => {
@@ -119,6 +139,8 @@ impl<'a> Normaliser<'a> {
             rule.zone.map_or(ConditionId::ANY, |zone| {
                 self.intern(Field::Zone, vec![(zone.into(), zone.into())])
             }),
+            source.shared,
+            destination.shared,
         ])
     }
 
@@ -127,23 +149,44 @@ impl<'a> Normaliser<'a> {
             .then(|| self.intern(field, vec![(ports.first.into(), ports.last.into())]))
     }
 
-    fn address(&mut self, field: Field, condition: AddressMatch) -> Option<ConditionId> {
+    /// `fields` are those of the address itself and of its shared class.
+    fn address(&mut self, fields: [Field; 2], condition: AddressMatch) -> Option<AddressCondition> {
         let AddressMatch::Set(set) = condition else {
-            return Some(ConditionId::ANY);
+            return Some(AddressCondition::ANY);
         };
-        if let Some(&known) = self.sets[field as usize].get(&set) {
+        let [own, shared] = fields;
+        if let Some(&known) = self.sets[own as usize].get(&set) {
             return known;
         }
-        let ranges = self
-            .rules
-            .address_set(set)
-            .ranges(self.result.family)
-            .iter()
-            .map(|&(first, last)| (first.to_bits(), last.to_bits()))
-            .collect::<Ranges>();
-        let id = (!ranges.is_empty()).then(|| self.intern(field, ranges));
-        self.sets[field as usize].insert(set, id);
-        id
+        let family = self.result.family;
+        let addresses = self.rules.address_set(set);
+        let runs = self.shared.and_then(|sets| sets.runs_of(addresses, family));
+        let (field, ranges): (Field, Ranges) = match runs {
+            Some(runs) => {
+                let wide = |&(first, last): &(u32, u32)| (first.into(), last.into());
+                (shared, runs.iter().map(wide).collect())
+            }
+            None => {
+                let ranges = addresses.ranges(family).iter();
+                let bits = ranges.map(|(first, last)| (first.to_bits(), last.to_bits()));
+                (own, bits.collect())
+            }
+        };
+        let condition = (!ranges.is_empty()).then(|| {
+            let id = self.intern(field, ranges);
+            match field == own {
+                true => AddressCondition {
+                    own: id,
+                    ..AddressCondition::ANY
+                },
+                false => AddressCondition {
+                    shared: id,
+                    ..AddressCondition::ANY
+                },
+            }
+        });
+        self.sets[own as usize].insert(set, condition);
+        condition
     }
 
     fn intern(&mut self, field: Field, ranges: Ranges) -> ConditionId {

@@ -1,4 +1,5 @@
 use super::build::{BuiltTree, Node};
+use super::field::FIELDS;
 use super::strategy::Strategy;
 use crate::classifier::bits::Bits;
 
@@ -20,8 +21,8 @@ pub struct Statistics {
     /// Most rules any lookup tests one by one, over all leaves it visits.
     pub rules_tested_max: u32,
     /// Equivalence classes by family (IPv4, IPv6) and field (source, destination, protocol, source
-    /// port, destination port, zone).
-    pub classes: [[u32; 6]; 2],
+    /// port, destination port, zone, shared classes of source and destination).
+    pub classes: [[u32; FIELDS]; 2],
     /// Memory of what lookups read.
     pub bytes: u64,
     /// Memory kept beside it: with bits, the tables [`Tree::classes`](super::Tree::classes) reads.

@@ -373,6 +373,23 @@ proptest! {
         check_equal(&rules, &tree, &edge_keys(&rules, seed, 300));
     }
 
+    /// Whatever sets are shared: those of these rules, of others, of only a part of them.
+    #[test]
+    fn tree_equals_linear_with_shared_sets(
+        drafts in drafts(),
+        others in drafts(),
+        seed: u64,
+    ) {
+        let rules = rule_set(&drafts);
+        let limits = Limits { shared_ranges_min: 0, ..classes_only() };
+        let part = &drafts[..drafts.len() / 2];
+        for known in [&drafts, part, &others] {
+            let shared = SharedSets::of([&rule_set(known), &rule_set(&others)], &limits);
+            let tree = compile_with(&rules, &limits, Some(&shared)).unwrap();
+            check_equal(&rules, &tree, &edge_keys(&rules, seed, 200));
+        }
+    }
+
     #[test]
     fn equal_rules_compile_to_equal_dumps(drafts in drafts()) {
         let dumps = || {

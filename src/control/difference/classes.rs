@@ -27,6 +27,8 @@ type Ranges = Vec<(Family, Address, Address)>;
 
 /// Fields of a key, as [`Tree::classes`] orders them.
 mod field {
+    /// From the field of an address to that of its shared class.
+    pub const TO_SHARED: usize = 6;
     pub const SOURCE: usize = 0;
     pub const DESTINATION: usize = 1;
     pub const PROTOCOL: usize = 2;
@@ -117,10 +119,17 @@ impl Classes {
         let destination_ports =
             ports(|rule| (rule.destination_ports.first, rule.destination_ports.last));
         // Which class each tree puts a value of one field into, the other fields being the same.
+        // Of an address there are two, its own and the shared one.
         let divide = |field: usize, boundaries: &BTreeSet<u128>, last: u128| {
             Partition::new(boundaries.iter().copied(), last, |value| {
                 let key = with(family, field, value);
-                trees.iter().map(|tree| tree.classes(&key)[field]).collect()
+                let of = |tree: &&Tree| {
+                    let classes = tree.classes(&key);
+                    let is_address = field <= field::DESTINATION;
+                    let shared = is_address.then(|| classes[field + field::TO_SHARED]);
+                    [classes[field], shared.unwrap_or(0)]
+                };
+                trees.iter().flat_map(of).collect()
             })
         };
         let last = family.last_address().to_bits();

@@ -91,7 +91,8 @@ mod tests {
                  web}}}}, spec: {{containers: [{{ports: [{{name: http, containerPort: \
                  8080}}]}}]}}, \
                  status: {{podIP: 198.18.1.2}}}}\n---\n{objects}"
-            ),
+            )
+            .into(),
         };
         let loaded = load(&[file], &Compatibility::default(), &Names::default());
         loaded.policy.unwrap().inventory

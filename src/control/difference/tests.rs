@@ -23,7 +23,7 @@ fn decider(policies: &[String]) -> Decider {
     let text = [&[PODS.to_owned()], policies].concat().join("\n---\n");
     let file = SourceFile {
         name: "m.yaml".into(),
-        text,
+        text: text.into(),
     };
     let loaded = load(&[file], &Compatibility::default(), &Names::default());
     let set = loaded

@@ -255,7 +255,7 @@ mod tests {
         ] {
             let file = SourceFile {
                 name: "m.yaml".into(),
-                text: format!("{POD}{object}"),
+                text: format!("{POD}{object}").into(),
             };
             let loaded = load(&[file], &Compatibility::default(), &Names::default());
             let decider = Decider::new(loaded.policy.unwrap(), &Limits::default()).unwrap();

@@ -195,7 +195,7 @@ mod tests {
         );
         let file = SourceFile {
             name: "m.yaml".into(),
-            text,
+            text: text.into(),
         };
         let mut switches = Compatibility::default();
         switches.set("mnp_compat", dialect).unwrap();

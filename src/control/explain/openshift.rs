@@ -277,7 +277,7 @@ mod tests {
         );
         let file = SourceFile {
             name: "m.yaml".into(),
-            text,
+            text: text.into(),
         };
         let loaded = load(&[file], &Compatibility::default(), &Names::default());
         let policy = loaded

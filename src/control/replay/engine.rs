@@ -212,6 +212,15 @@ impl Engine {
         let now_us = self.clock.now_us;
         self.pipeline
             .process(now_us, &self.snapshot, &mut self.batch);
+        // Fragments that waited for their first one follow it.
+        let mut released = Vec::new();
+        while self
+            .pipeline
+            .take_released(&mut self.io, &self.counters, &mut released)
+        {
+            self.pipeline.process(now_us, &self.snapshot, &mut released);
+            self.batch.append(&mut released);
+        }
         self.pipeline.tick(now_us);
     }
 

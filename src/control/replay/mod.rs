@@ -34,6 +34,7 @@ use super::{compatibility, plan};
 use crate::dataplane::backend::pcap::CaptureError;
 use crate::dataplane::snapshot::Snapshot;
 use crate::policy::CompatibilityError;
+use crate::policy::source::Reading;
 use crate::settings::Settings;
 
 /// What to replay.
@@ -157,7 +158,8 @@ fn snapshot(
     policies: Option<&Path>,
 ) -> Result<(Arc<Snapshot>, Names), ReplayError> {
     let source = PolicyDirectory::new(policies.unwrap_or(&settings.policy.directory));
-    let files = source.read().map_err(PolicyRefused::from)?;
+    let read = source.read(Reading::Everything);
+    let files = read.map_err(PolicyRefused::from)?.files;
     let switches = compatibility::compatibility(&settings.policy.compat)?;
     let prepared = prepare(&files, &switches, &plan::classifier_limits(settings))?;
     let mut slots = RuleSlots::new(settings.limits.rules);

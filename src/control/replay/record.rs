@@ -403,10 +403,11 @@ fn stage(reason: DropReason) -> &'static str {
         | R::FragmentWithoutFirst
         | R::TinyFragment
         | R::FragmentOverlap
-        | R::FragmentTableFull => "parse",
+        | R::FragmentTableFull
+        | R::FragmentPoolFull => "parse",
         R::InvalidState | R::UnrelatedIcmpError => "track",
-        R::Policy | R::NoPolicy => "classify",
-        R::FlowTableFull => "admit",
+        R::Policy | R::NoPolicy | R::RedirectOnly => "classify",
+        R::FlowTableFull | R::HalfOpenSource | R::NatPortsExhausted => "admit",
         R::TtlExceeded | R::PacketTooBig => "rewrite",
         R::PortSecurityDestinationMac
         | R::PortSecurityDestination

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Supervisor, mode_name};
+use tokio::sync::oneshot;
+
+use super::{FoundFlows, Supervisor, mode_name};
 use crate::control::admin::Request;
 use crate::control::explain::{Explanation, explain};
+use crate::control::flows::{FlowRow, FlowsAnswer, FlowsQuery};
 use crate::control::probe::Probe;
 use crate::control::reload::ReloadCause;
 use crate::control::report;
@@ -16,8 +19,31 @@ impl Supervisor {
         match request {
             Request::Status(answer) => _ = answer.send(self.status()),
             Request::Reload(answer) => self.reload(ReloadCause::Request, vec![answer]),
+            Request::Flows(query, answer) => self.find_flows(query, answer),
             Request::Explain(probe, answer) => _ = answer.send(self.explain(&probe)),
         }
+    }
+
+    /// Asks the workers, and waits for them beside everything else.
+    fn find_flows(&self, query: FlowsQuery, answer: oneshot::Sender<FlowsAnswer>) {
+        let Some(workers) = &self.workers else { return };
+        let jobs = workers.give_jobs(|| query.job());
+        let found = self.flows.0.clone();
+        tokio::spawn(async move {
+            let (records, matched) = query.collect(jobs).await;
+            // Nobody is left to answer when control has ended.
+            let _ = found.send((records, matched, answer)).await;
+        });
+    }
+
+    /// Answers with the flows the workers have found, their rules by name.
+    pub(super) fn tell_flows(&self, (records, matched, answer): FoundFlows) {
+        let rows = records.iter().map(|record| {
+            let rule = self.slots.label(record.rule).unwrap_or("-");
+            FlowRow::new(record, rule)
+        });
+        let flows = rows.collect();
+        let _ = answer.send(FlowsAnswer { matched, flows });
     }
 
     /// Explains by the very trees that forward.

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::admin::{self, AdminError, ReloadOutcome, Request};
 use super::compatibility::compatibility;
+use super::flows::FlowsAnswer;
 use super::netlink::{KernelView, Mirror, MirrorError, MirrorHandle, kernel_forwards};
 use super::plan;
 use super::policy::{PolicyDirectory, Prepared};
@@ -23,6 +24,7 @@ use super::rule_slots::RuleSlots;
 use super::status::PolicyStatus;
 use super::workers::{WorkerPlan, Workers, WorkersError, choose_cores};
 use crate::dataplane::backend::afxdp::{AfXdpError, PortRequest, open_ports};
+use crate::dataplane::flow_job::FlowRecord;
 use crate::dataplane::neighbour::NeighbourRequests;
 use crate::dataplane::random::random_key;
 use crate::dataplane::xdp::{AttachState, AttachedMode, Steering};
@@ -84,6 +86,9 @@ pub fn run(settings: Settings) -> Result<(), RunError> {
     })
 }
 
+/// Copies of flows, how many fit, and who wants to know of them.
+type FoundFlows = (Vec<FlowRecord>, u64, oneshot::Sender<FlowsAnswer>);
+
 /// Everything control owns.
 struct Supervisor {
     settings: Settings,
@@ -105,6 +110,8 @@ struct Supervisor {
     /// Warnings a large set came into force without, and its generation.
     later: mpsc::Receiver<(u32, Vec<Finding>)>,
     later_found: mpsc::Sender<(u32, Vec<Finding>)>,
+    /// Flows the workers have found, and who wants to know of them.
+    flows: (mpsc::Sender<FoundFlows>, mpsc::Receiver<FoundFlows>),
     attempt_running: bool,
     /// Asked for while an attempt was running: another one follows.
     waiting: Option<(ReloadCause, Vec<oneshot::Sender<ReloadOutcome>>)>,
@@ -141,7 +148,6 @@ impl Supervisor {
         ) = Mirror::start(plan::mirror_config(&settings)).await?;
         tokio::spawn(mirror.run());
         let view = kernel.borrow_and_update().clone();
-
         let mut requests = plan::port_requests(&settings);
         for request in &mut requests {
             request.steering.local_addresses = view
@@ -173,6 +179,7 @@ impl Supervisor {
             attempt_done,
             later,
             later_found,
+            flows: mpsc::channel(8),
             attempt_running: false,
             waiting: None,
             log_budget: watch::LogBudget::new(settings.limits.log_lines_per_second),
@@ -246,6 +253,7 @@ impl Supervisor {
                 Some((generation, findings)) = self.later.recv() => {
                     self.found_later(generation, findings);
                 }
+                Some(found) = self.flows.1.recv() => self.tell_flows(found),
                 Some(request) = self.admin.recv() => self.answer(request),
                 changed = self.kernel.changed() => {
                     if changed.is_err() {

@@ -57,7 +57,7 @@ impl Supervisor {
         let Some(workers) = &self.workers else { return };
         while let Some(event) = workers.next_event() {
             let budget = match event {
-                Event::Denied { .. } => &mut self.log_budget,
+                Event::Denied { .. } | Event::Pressure { .. } => &mut self.log_budget,
                 Event::Logged { .. } => &mut self.logged_budget,
             };
             if budget.take() {
@@ -84,6 +84,20 @@ impl Supervisor {
                 let (port, rule) = (port(from), rule(by));
                 tracing::info!(port, flow = %key, stage, rule, established, "denied");
             }
+            Event::Pressure {
+                begins: true,
+                flows,
+                flows_max,
+            } => {
+                tracing::warn!(
+                    flows,
+                    flows_max,
+                    "flow table under pressure: timeouts shrink"
+                );
+            }
+            Event::Pressure {
+                flows, flows_max, ..
+            } => tracing::info!(flows, flows_max, "flow table no longer under pressure"),
             Event::Logged {
                 port: from,
                 key,

@@ -6,14 +6,20 @@
 //! it can hold; both candidates being full is therefore an accident of about one in 10⁹ insertions,
 //! and is reported like a full table.
 //!
-//! Unreplied flows form a list in order of creation: the oldest one makes room when the table or
-//! the half-open limit is reached. Flows with traffic both ways are never evicted for a new one.
+//! Flows that may make room for new ones form three lists in order of arrival, by their
+//! [`Worth`]: half-open ones go first, then closing ones, then streams. Open connections are in no
+//! list and are never evicted. A source may have so many half-open flows and no more, and under
+//! pressure, from three fifths of the table on, every list's flows age faster
+//! ([`FlowTable::sweep`]).
+
+mod room;
 
 use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
-use super::flow::{Flow, FlowDirection};
+use super::flow::{Flow, FlowDirection, Marks, Worth};
+use crate::dataplane::nat::ports::{PortPool, Wish};
 use crate::dataplane::prefetch::prefetch;
 use crate::wire::FlowKey;
 
@@ -28,6 +34,8 @@ pub enum InsertError {
     TableFull,
     /// One of the two keys already belongs to a flow.
     KeyExists,
+    /// The source has as many half-open flows as one may have.
+    SourceLimit,
 }
 
 /// Flow counts and what happened at the limits.
@@ -35,24 +43,22 @@ pub enum InsertError {
 pub struct TableStatistics {
     /// Live flows.
     pub flows: u32,
-    /// Of these, not answered yet.
+    /// Of these, half-open.
     pub unreplied: u32,
     /// Flows created since start.
     pub created: u64,
     /// Flows that reached their deadline.
     pub expired: u64,
-    /// Unreplied flows removed to make room for new ones.
+    /// Flows removed to make room for new ones.
     pub evicted: u64,
+    /// Flows that reached their deadline early, under pressure.
+    pub hurried: u64,
+    /// Flows refused because their source had too many half-open ones.
+    pub source_limited: u64,
 }
 
 const BUCKET_ENTRIES: usize = 8;
 const NO_SLOT: u32 = u32::MAX;
-/// Slots one sweep step looks at at the most; bounds the time a batch can lose to expiry.
-const SWEEP_SLOTS: usize = 256;
-/// Time in which steps come round the table, as far as that limit lets them. By time and not by
-/// step: a step comes after every batch, and a slot looked at is a line of memory fetched.
-const SWEEP_ROUND_US: u64 = 4_000_000;
-
 /// One cache line of the index. A tag of 0 is an empty entry.
 #[derive(Clone)]
 #[repr(align(64))]
@@ -62,21 +68,46 @@ struct Bucket {
     entries: [u32; BUCKET_ENTRIES],
 }
 
+const EMPTY_LIST: List = List {
+    oldest: NO_SLOT,
+    newest: NO_SLOT,
+};
+
 const EMPTY_BUCKET: Bucket = Bucket {
     tags: [0; BUCKET_ENTRIES],
     entries: [0; BUCKET_ENTRIES],
 };
 
-/// A flow's memory, and its place in the list of unreplied flows.
+/// A flow's memory, and its place in the list of those of its worth.
 #[derive(Clone)]
 struct Slot {
     flow: Option<Flow>,
-    /// In the list of unreplied flows: towards the older one; in the free list: the next free slot.
+    /// In a list: towards the older one.
     previous: u32,
+    /// Towards the newer one; in the free list: the next free slot.
     next: u32,
-    listed: bool,
+    /// The list it is in; [`NO_LIST`] for none.
+    list: u8,
 }
 
+/// Flows of one worth, oldest first.
+#[derive(Clone, Copy)]
+struct List {
+    oldest: u32,
+    newest: u32,
+}
+
+/// Lists of flows that may be evicted: one for each [`Worth`] below `Established`.
+const LISTS: usize = Worth::Established as usize;
+const NO_LIST: u8 = LISTS as u8;
+/// Counters of half-open flows by hash of the source: two sources share one, and its limit, only by
+/// an accident that nobody can arrange. One for every so many flows.
+const FLOWS_PER_SOURCE_COUNTER: u32 = 4;
+/// A source may have half-open this share of the table.
+const SOURCE_SHARE: u32 = 16;
+/// What a source may have half-open in a table however small, and counters of one.
+const SOURCE_FLOWS_MIN: u32 = 64;
+const SOURCE_COUNTERS_MIN: u32 = 1024;
 /// Where a key may be stored in one table's index, and its tag: the hash of the key, to look it up
 /// with more than once.
 #[derive(Debug, Clone, Copy)]
@@ -91,10 +122,16 @@ pub struct FlowTable {
     slots: Vec<Slot>,
     flows_max: u32,
     half_open_max: u32,
+    source_max: u32,
+    /// Half-open flows by hash of their source.
+    sources: Box<[u32]>,
     free_head: u32,
-    oldest_unreplied: u32,
-    newest_unreplied: u32,
+    lists: [List; LISTS],
     hash_key: (u64, u64),
+    /// External ports of translated flows: given back when their flows are removed.
+    ports: PortPool,
+    /// Time of the last batch: that of a removal, near enough.
+    clock_us: u64,
     sweep_at: usize,
     swept_us: u64,
     statistics: TableStatistics,
@@ -110,19 +147,61 @@ impl FlowTable {
         assert!((1..=1 << 30).contains(&flows_max));
         let entries = flows_max as usize * 2;
         let buckets = (entries * 2).div_ceil(BUCKET_ENTRIES).next_power_of_two();
+        let counters = (flows_max / FLOWS_PER_SOURCE_COUNTER).next_power_of_two();
+        let counters = counters.max(SOURCE_COUNTERS_MIN);
         FlowTable {
             buckets: vec![EMPTY_BUCKET; buckets].into_boxed_slice(),
             slots: Vec::with_capacity(flows_max as usize),
             flows_max,
             half_open_max: half_open_max.clamp(1, flows_max),
+            source_max: (flows_max / SOURCE_SHARE).max(SOURCE_FLOWS_MIN),
+            sources: vec![0; counters as usize].into_boxed_slice(),
             free_head: NO_SLOT,
-            oldest_unreplied: NO_SLOT,
-            newest_unreplied: NO_SLOT,
+            lists: [EMPTY_LIST; LISTS],
             hash_key,
+            ports: PortPool::default(),
+            clock_us: 0,
             sweep_at: 0,
             swept_us: 0,
             statistics: TableStatistics::default(),
         }
+    }
+
+    /// The same, with external ports to give to translated flows.
+    pub fn with_ports(self, ports: PortPool) -> Self {
+        FlowTable { ports, ..self }
+    }
+
+    /// The external ports.
+    pub fn ports(&self) -> &PortPool {
+        &self.ports
+    }
+
+    /// Takes an external port for a connection, such that no other flow has the key its answers
+    /// then have; `answers` gives that key, or `None` for a port that is nobody's. The flow is to
+    /// be marked [`Marks::HOLDS_PORT`], or the port released.
+    pub fn take_port(
+        &mut self,
+        key: &FlowKey,
+        wish: &Wish,
+        now_us: u64,
+        answers: impl Fn(u16) -> Option<FlowKey>,
+    ) -> Option<FlowKey> {
+        let mut ports = std::mem::take(&mut self.ports);
+        let is_free = |port| answers(port).is_some_and(|reply| !self.is_known(&reply));
+        let taken = ports.take(key, wish, now_us, is_free);
+        self.ports = ports;
+        answers(taken?)
+    }
+
+    /// Gives back a port that was taken for a flow which is not in the table.
+    pub fn release_port(&mut self, reply: &FlowKey, now_us: u64) {
+        self.ports.release(reply, now_us);
+    }
+
+    /// Does a flow have this key, expired or not?
+    pub fn is_known(&self, key: &FlowKey) -> bool {
+        self.find_any(self.place(key), key).is_some()
     }
 
     /// Finds the live flow a key belongs to, and the direction of the key. A flow past its deadline
@@ -195,22 +274,31 @@ impl FlowTable {
             .expect("a reference outlived its flow")
     }
 
-    /// Adds a flow under both its keys, evicting the oldest unreplied flow where a limit is
+    /// Adds a flow under both its keys, evicting the cheapest and oldest flow where a limit is
     /// reached.
     pub fn insert(&mut self, flow: Flow, now_us: u64) -> Result<FlowRef, InsertError> {
-        let symmetric = flow.original == flow.reply;
+        let symmetric = flow.original == flow.reply();
         if self.find(&flow.original, now_us).is_some() {
             return Err(InsertError::KeyExists);
         }
-        if !symmetric && self.find(&flow.reply, now_us).is_some() {
+        if !symmetric && self.find(&flow.reply(), now_us).is_some() {
             return Err(InsertError::KeyExists);
         }
-        let half_open = flow.is_unreplied() && self.statistics.unreplied >= self.half_open_max;
-        if (half_open || self.statistics.flows >= self.flows_max) && !self.evict() {
+        let half_open = flow.worth() == Worth::HalfOpen;
+        if half_open && self.sources[self.source(&flow)] >= self.source_max {
+            self.statistics.source_limited += 1;
+            return Err(InsertError::SourceLimit);
+        }
+        let cheapest = match half_open && self.statistics.unreplied >= self.half_open_max {
+            true => 1,
+            false => LISTS,
+        };
+        let no_room = cheapest == 1 || self.statistics.flows >= self.flows_max;
+        if no_room && !self.evict(cheapest) {
             return Err(InsertError::TableFull);
         }
-        let (original, reply) = (self.place(&flow.original), self.place(&flow.reply));
-        let unreplied = flow.is_unreplied();
+        let (original, reply) = (self.place(&flow.original), self.place(&flow.reply()));
+        let list = flow.worth() as u8;
         let slot = self.take_slot(flow);
         if !self.index(original, slot << 1) {
             self.release_slot(slot);
@@ -221,25 +309,23 @@ impl FlowTable {
             self.release_slot(slot);
             return Err(InsertError::TableFull);
         }
-        if unreplied {
-            self.list(slot);
-        }
+        self.list(slot, list);
         self.statistics.flows += 1;
         self.statistics.created += 1;
         Ok(FlowRef(slot))
     }
 
-    /// Brings the list of unreplied flows up to date after a flow's state has changed.
+    /// Puts a flow in the list it belongs to after its state has changed.
     #[inline]
     pub fn settle(&mut self, flow: FlowRef) {
         let slot = &self.slots[flow.0 as usize];
-        let unreplied = slot.flow.as_ref().is_some_and(Flow::is_unreplied);
-        if slot.listed != unreplied {
-            if unreplied {
-                self.list(flow.0);
-            } else {
-                self.unlist(flow.0);
-            }
+        let list = slot
+            .flow
+            .as_ref()
+            .map_or(NO_LIST, |flow| flow.worth() as u8);
+        if slot.list != list {
+            self.unlist(flow.0);
+            self.list(flow.0, list);
         }
     }
 
@@ -248,44 +334,37 @@ impl FlowTable {
     /// # Panics
     /// When the flow has been removed before.
     pub fn remove(&mut self, flow: FlowRef) {
-        let (original, reply) = {
+        let (original, reply, holds_port) = {
             let flow = self.get(flow);
-            (flow.original, flow.reply)
+            let holds_port = flow.marks.has(Marks::HOLDS_PORT);
+            (flow.original, flow.reply(), holds_port)
         };
+        if holds_port {
+            self.ports.release(&reply, self.clock_us);
+        }
         self.unindex(self.place(&original), flow.0 << 1);
         if original != reply {
             self.unindex(self.place(&reply), flow.0 << 1 | 1);
         }
-        if self.slots[flow.0 as usize].listed {
-            self.unlist(flow.0);
-        }
+        self.unlist(flow.0);
         self.release_slot(flow.0);
         self.statistics.flows -= 1;
     }
 
-    /// Removes expired flows among the next few slots; called once a batch and when idle.
-    pub fn sweep(&mut self, now_us: u64) {
-        let since_us = now_us.saturating_sub(self.swept_us).min(SWEEP_ROUND_US);
-        let due = since_us * self.slots.len() as u64 / SWEEP_ROUND_US;
-        if due == 0 {
-            return;
-        }
-        self.swept_us = now_us;
-        for _ in 0..SWEEP_SLOTS.min(due as usize) {
-            if self.sweep_at >= self.slots.len() {
-                self.sweep_at = 0;
-            }
-            let slot = self.sweep_at;
-            self.sweep_at += 1;
-            if self.slots[slot]
-                .flow
-                .as_ref()
-                .is_some_and(|flow| flow.deadline_us <= now_us)
-            {
-                self.statistics.expired += 1;
-                self.remove(FlowRef(slot as u32));
-            }
-        }
+    /// Flows it has room for.
+    pub fn flows_max(&self) -> u32 {
+        self.flows_max
+    }
+
+    /// A live flow by the number of its slot, for walking through the table in steps.
+    pub fn at(&self, slot: u32) -> Option<(FlowRef, &Flow)> {
+        let flow = self.slots.get(slot as usize)?.flow.as_ref()?;
+        Some((FlowRef(slot), flow))
+    }
+
+    /// Slots used so far: one more than the highest that [`FlowTable::at`] knows.
+    pub fn slots(&self) -> u32 {
+        self.slots.len() as u32
     }
 
     /// Every live flow, in no order.
@@ -314,7 +393,7 @@ impl FlowTable {
                 if !reply && flow.original == *key {
                     return Some((FlowRef(slot), FlowDirection::Original));
                 }
-                if reply && flow.reply == *key {
+                if reply && flow.reply() == *key {
                     return Some((FlowRef(slot), FlowDirection::Reply));
                 }
             }
@@ -377,16 +456,6 @@ impl FlowTable {
         debug_assert!(false, "an indexed key was not found in its buckets");
     }
 
-    /// Removes the oldest unreplied flow; false when there is none.
-    fn evict(&mut self) -> bool {
-        if self.oldest_unreplied == NO_SLOT {
-            return false;
-        }
-        self.statistics.evicted += 1;
-        self.remove(FlowRef(self.oldest_unreplied));
-        true
-    }
-
     fn take_slot(&mut self, flow: Flow) -> u32 {
         if self.free_head == NO_SLOT {
             // Within the capacity allocated at start: insert() keeps flows below flows_max.
@@ -394,7 +463,7 @@ impl FlowTable {
                 flow: Some(flow),
                 previous: NO_SLOT,
                 next: NO_SLOT,
-                listed: false,
+                list: NO_LIST,
             });
             return self.slots.len() as u32 - 1;
         }
@@ -410,34 +479,6 @@ impl FlowTable {
         free.next = self.free_head;
         self.free_head = slot;
     }
-
-    fn list(&mut self, slot: u32) {
-        let newest = self.newest_unreplied;
-        let entry = &mut self.slots[slot as usize];
-        (entry.previous, entry.next, entry.listed) = (newest, NO_SLOT, true);
-        if newest == NO_SLOT {
-            self.oldest_unreplied = slot;
-        } else {
-            self.slots[newest as usize].next = slot;
-        }
-        self.newest_unreplied = slot;
-        self.statistics.unreplied += 1;
-    }
-
-    fn unlist(&mut self, slot: u32) {
-        let entry = &mut self.slots[slot as usize];
-        let (previous, next) = (entry.previous, entry.next);
-        entry.listed = false;
-        match previous {
-            NO_SLOT => self.oldest_unreplied = next,
-            previous => self.slots[previous as usize].next = next,
-        }
-        match next {
-            NO_SLOT => self.newest_unreplied = previous,
-            next => self.slots[next as usize].previous = previous,
-        }
-        self.statistics.unreplied -= 1;
-    }
 }
 
 #[cfg(test)]
@@ -446,8 +487,11 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::room::{SWEEP_ROUND_US, SWEEP_SLOTS};
     use super::*;
     use crate::dataplane::conntrack::FlowState;
+    use crate::dataplane::conntrack::Timeouts;
+    use crate::dataplane::conntrack::tcp::TcpState;
     use crate::wire::{Address, Family, protocol};
 
     fn key(number: u32) -> FlowKey {
@@ -465,9 +509,14 @@ mod tests {
     fn flow(number: u32, state: FlowState, now_us: u64, deadline_us: u64) -> Flow {
         let original = key(number);
         let mut flow = Flow::new(original, original.reversed().unwrap(), state, now_us);
+        flow.marks
+            .put(Marks::REPLIED, state != FlowState::Unreplied);
         flow.deadline_us = deadline_us;
         flow
     }
+
+    const OPEN: FlowState = FlowState::Tcp(TcpState::Established);
+    const CLOSING: FlowState = FlowState::Tcp(TcpState::FinWait);
 
     #[test]
     fn a_flow_and_its_index_entries_fit_in_256_bytes() {
@@ -480,34 +529,84 @@ mod tests {
     }
 
     #[test]
-    fn replied_flows_are_never_evicted_and_unreplied_ones_go_oldest_first() {
-        let mut table = FlowTable::new(3, 3, (1, 2));
-        table
-            .insert(flow(1, FlowState::Replied, 0, 100), 0)
-            .unwrap();
-        table
-            .insert(flow(2, FlowState::Unreplied, 0, 100), 0)
-            .unwrap();
-        table
-            .insert(flow(3, FlowState::Unreplied, 0, 100), 0)
-            .unwrap();
-        table
-            .insert(flow(4, FlowState::Replied, 0, 100), 0)
-            .unwrap();
-        assert!(
-            table.find(&key(2), 0).is_none(),
-            "the oldest unreplied flow made room"
-        );
-        table
-            .insert(flow(5, FlowState::Replied, 0, 100), 0)
-            .unwrap();
-        assert!(table.find(&key(3), 0).is_none());
-        let full = table.insert(flow(6, FlowState::Unreplied, 0, 100), 0);
+    fn the_cheapest_flows_make_room_oldest_first_and_open_connections_never() {
+        let mut table = FlowTable::new(5, 5, (1, 2));
+        for (number, state) in [
+            (1, OPEN),
+            (2, FlowState::Replied),
+            (3, CLOSING),
+            (4, FlowState::Unreplied),
+            (5, FlowState::Unreplied),
+        ] {
+            table.insert(flow(number, state, 0, 100), 0).unwrap();
+        }
+        for (number, gone) in [(6, 4), (7, 5), (8, 3), (9, 2)] {
+            table.insert(flow(number, OPEN, 0, 100), 0).unwrap();
+            assert!(table.find(&key(gone), 0).is_none(), "{gone} made room");
+        }
+        let full = table.insert(flow(10, FlowState::Unreplied, 0, 100), 0);
         assert_eq!(full, Err(InsertError::TableFull));
-        for live in [1, 4, 5] {
+        for live in [1, 6, 7, 8, 9] {
             assert!(table.find(&key(live), 0).is_some());
         }
-        assert_eq!(table.statistics().evicted, 2);
+        assert_eq!(table.statistics().evicted, 4);
+    }
+
+    #[test]
+    fn a_source_has_a_sixteenth_of_the_table_for_half_open_flows() {
+        let mut table = FlowTable::new(4096, 4096, (1, 2));
+        let of_one_source = |port: u16, state| {
+            let original = FlowKey {
+                source_port: port,
+                ..key(1)
+            };
+            let mut flow = Flow::new(original, original.reversed().unwrap(), state, 0);
+            flow.deadline_us = 9;
+            flow
+        };
+        for port in 0..256 {
+            let flow = of_one_source(port, FlowState::Unreplied);
+            table.insert(flow, 0).unwrap();
+        }
+        let one_more = table.insert(of_one_source(999, FlowState::Unreplied), 0);
+        assert_eq!(one_more, Err(InsertError::SourceLimit));
+        table
+            .insert(of_one_source(999, FlowState::Replied), 0)
+            .unwrap();
+        table
+            .insert(flow(2, FlowState::Unreplied, 0, 9), 0)
+            .unwrap();
+        assert_eq!(table.statistics().source_limited, 1);
+        let first = of_one_source(0, FlowState::Unreplied).original;
+        let (first, _) = table.find(&first, 0).unwrap();
+        table.remove(first);
+        table
+            .insert(of_one_source(1000, FlowState::Unreplied), 0)
+            .unwrap();
+    }
+
+    #[test]
+    fn under_pressure_flows_age_faster_but_not_open_connections() {
+        let life_us = 30_000_000;
+        let fill = |flows: u32, state| {
+            let mut table = FlowTable::new(1000, 1000, (1, 2));
+            for number in 0..flows {
+                table.insert(flow(number, state, 0, life_us), 0).unwrap();
+            }
+            // Two thirds of their time are over.
+            let now_us = life_us * 2 / 3;
+            for round in 0..8 {
+                table.sweep(&Timeouts::default(), now_us + round * SWEEP_ROUND_US / 4);
+            }
+            table.statistics()
+        };
+        assert_eq!(fill(600, FlowState::Unreplied).hurried, 0);
+        let hurried = fill(1000, FlowState::Unreplied).hurried;
+        assert!(
+            (300..=500).contains(&hurried),
+            "{hurried}: it ends with the pressure"
+        );
+        assert_eq!(fill(1000, OPEN).hurried, 0);
     }
 
     #[test]
@@ -574,7 +673,7 @@ mod tests {
         let mut sweep = |after_us| {
             now_us += after_us;
             let before = table.statistics().flows;
-            table.sweep(now_us);
+            table.sweep(&Timeouts::default(), now_us);
             before - table.statistics().flows
         };
         assert_eq!(sweep(SWEEP_ROUND_US / 1000 - 1), 0);
@@ -649,11 +748,11 @@ mod tests {
                             table.settle(found);
                         }
                     }
-                    Operation::Sweep => table.sweep(now),
+                    Operation::Sweep => table.sweep(&Timeouts::default(), now),
                     Operation::Wait(us) => now += us,
                 }
             }
-            let unreplied = table.iter().filter(|flow| flow.is_unreplied()).count();
+            let unreplied = table.iter().filter(|f| f.worth() == Worth::HalfOpen).count();
             prop_assert_eq!(table.statistics().unreplied as usize, unreplied);
             prop_assert_eq!(table.statistics().flows as usize, table.iter().count());
         }

@@ -9,9 +9,9 @@ const TRAILS_MAX: usize = 1 << 16;
 
 /// Refers to a combination of deciding rules of the same worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct TrailId(u32);
+pub struct TrailId(u16);
 
-/// Every combination of deciding rules met so far, each once: a flow keeps four bytes instead of
+/// Every combination of deciding rules met so far, each once: a flow keeps two bytes instead of
 /// twelve rules. Allocates at creation alone.
 ///
 /// None is ever forgotten: rules keep their slots across reloads, and so combinations come back.
@@ -43,7 +43,7 @@ impl Trails {
         if self.trails.len() == TRAILS_MAX {
             return None;
         }
-        let id = TrailId(self.trails.len() as u32);
+        let id = TrailId(self.trails.len() as u16);
         self.trails.push(*rules);
         self.ids.insert(*rules, id);
         Some(id)

@@ -2,14 +2,19 @@
 //! create the flow or bring it up to date.
 
 use super::effects::Actor;
+use super::translate::Translated;
 use super::{Next, Packet, PacketState, Pipeline, network};
-use crate::dataplane::conntrack::{Flow, FlowDirection, FlowRef, InsertError, TrailId};
+use crate::dataplane::conntrack::tcp::{TcpState, Tracking};
+use crate::dataplane::conntrack::{
+    Flow, FlowDirection, FlowRef, FlowState, InsertError, Marks, TrailId, Window,
+};
 use crate::dataplane::event::Event;
 use crate::dataplane::frame::FrameBuffer;
+use crate::dataplane::reply::ErrorKind;
 use crate::dataplane::snapshot::{DecidingRules, Decision, End, PolicySnapshot, Snapshot};
 use crate::dataplane::verdict::DropReason;
 use crate::wire::parse::TcpFlags;
-use crate::wire::{FlowKey, protocol};
+use crate::wire::{FlowKey, PacketView, protocol};
 
 impl<F: FrameBuffer> Pipeline<F> {
     /// Asks every stage about all undecided keys of the batch at once.
@@ -33,7 +38,7 @@ impl<F: FrameBuffer> Pipeline<F> {
                         false => policy.of_kept(),
                     };
                     let decision = kept.unwrap_or(Decision::ESTABLISHED);
-                    (self.flows.get(flow).original, travels, decision)
+                    (self.flows.get(flow).policy_key(), travels, decision)
                 }
                 _ => continue,
             };
@@ -113,7 +118,7 @@ impl<F: FrameBuffer> Pipeline<F> {
     ) {
         let (trail, blocked) = {
             let present = self.flows.get(found);
-            (present.trail, present.blocked)
+            (present.trail, present.marks.has(Marks::BLOCKED))
         };
         // A flow that is kept goes on under the rules that admitted it.
         let goes_on = (kept || decision.kept) && decision.allowed && !blocked;
@@ -125,7 +130,7 @@ impl<F: FrameBuffer> Pipeline<F> {
         // Another packet of the batch may have been first.
         let first = flow.generation != policy.generation;
         flow.generation = policy.generation;
-        flow.blocked = !decision.allowed;
+        flow.marks.put(Marks::BLOCKED, !decision.allowed);
         flow.trail = trail;
         if !goes_on {
             packet.trace.rule = decision.rules.last();
@@ -143,7 +148,7 @@ impl<F: FrameBuffer> Pipeline<F> {
             return packet.drop_for(DropReason::Policy);
         }
         packet.next = match packet.trace.state {
-            PacketState::Related => Next::ForwardAlone,
+            PacketState::Related => Next::ForwardRelated(found, direction),
             _ => Next::Forward(found, direction),
         };
     }
@@ -172,26 +177,106 @@ impl<F: FrameBuffer> Pipeline<F> {
             self.tell_denied(packet, *key, &decision, false);
             return packet.drop_for(DropReason::Policy);
         }
-        let (Some(view), Some(reply)) = (packet.view, key.reversed()) else {
+        let Some(view) = packet.view else {
             return packet.drop_for(DropReason::InvalidState);
         };
-        let state = Self::first_state(&view);
-        let (original, reply) = match direction {
-            FlowDirection::Original => (*key, reply),
-            FlowDirection::Reply => (reply, *key),
+        // As it arrived; an earlier packet of this batch may have opened the flow.
+        let arrived = packet.redirected_from.unwrap_or(*key);
+        if let Some((found, direction)) = self.flows.find(&arrived, now_us) {
+            return self.join(now_us, snapshot, packet, &view, found, direction);
+        }
+        let Some(Translated { reply, holds_port }) =
+            self.translate_or_answer(now_us, snapshot, packet, key, direction)
+        else {
+            return;
+        };
+        let (state, window) = self.first_state_or_any(packet, &view);
+        let (original, reply, window) = match direction {
+            FlowDirection::Original => (arrived, reply, window),
+            // Met in its middle, from the other side: which end has sent what is not known.
+            FlowDirection::Reply => (reply, *key, Window::Tcp(Tracking::unknown())),
         };
         let mut flow = Flow::new(original, reply, state, now_us);
         flow.generation = policy.generation;
         flow.trail = self.trail(&decision);
-        flow.deadline_us = now_us + self.timeouts.of(key.protocol, state);
-        match self.flows.insert(flow, now_us) {
-            Ok(found) => packet.next = Next::Forward(found, direction),
-            // An earlier packet of this batch has opened the flow, from this side or the other.
-            Err(InsertError::KeyExists) => match self.flows.find(key, now_us) {
-                Some((found, direction)) => self.judge_known(snapshot, packet, found, direction),
-                None => packet.drop_for(DropReason::InvalidState),
-            },
-            Err(InsertError::TableFull) => packet.drop_for(DropReason::FlowTableFull),
+        flow.window = window;
+        flow.marks
+            .put(Marks::REPLIED, direction == FlowDirection::Reply);
+        let translated = arrived.reversed() != Some(reply);
+        flow.marks.put(Marks::TRANSLATED, translated);
+        flow.marks.put(Marks::HOLDS_PORT, holds_port);
+        flow.deadline_us = now_us + self.timeouts.of(&flow, now_us);
+        let error = match self.flows.insert(flow, now_us) {
+            Ok(found) => {
+                packet.next = Next::Forward(found, direction);
+                return;
+            }
+            Err(error) => error,
+        };
+        if holds_port {
+            self.flows.release_port(&reply, now_us);
+        }
+        match error {
+            // The answers would be taken for those of another flow.
+            InsertError::KeyExists => packet.drop_for(DropReason::InvalidState),
+            InsertError::TableFull => packet.drop_for(DropReason::FlowTableFull),
+            InsertError::SourceLimit => packet.drop_for(DropReason::HalfOpenSource),
+        }
+    }
+
+    /// The key of a new flow's answers. Without one the packet has been dropped.
+    fn translate_or_answer(
+        &mut self,
+        now_us: u64,
+        snapshot: &Snapshot,
+        packet: &mut Packet<F>,
+        key: &FlowKey,
+        direction: FlowDirection,
+    ) -> Option<Translated> {
+        let translated = match direction {
+            FlowDirection::Original => self.translate(now_us, snapshot, packet, key),
+            // An answer: what it answers was given its addresses elsewhere.
+            FlowDirection::Reply => Translated::plain(key),
+        };
+        match translated {
+            Ok(translated) => Some(translated),
+            Err(reason) => {
+                packet.drop_for(reason);
+                if reason == DropReason::NatPortsExhausted {
+                    // RFC 5508 REQ-8.
+                    let kind = ErrorKind::AdministrativelyProhibited;
+                    self.answer(now_us, snapshot, packet, kind);
+                }
+                None
+            }
+        }
+    }
+
+    /// First state of a flow; what opens nothing is judged as if it did, by setting.
+    fn first_state_or_any(&self, packet: &Packet<F>, view: &PacketView) -> (FlowState, Window) {
+        match self.first_state(packet, view) {
+            Some(first) => first,
+            None if view.key.protocol == protocol::TCP => {
+                let window = Window::Tcp(Tracking::unknown());
+                (FlowState::Tcp(TcpState::Established), window)
+            }
+            None => (FlowState::Unreplied, Window::None),
+        }
+    }
+
+    /// A first packet whose flow an earlier packet of the batch has opened.
+    fn join(
+        &mut self,
+        now_us: u64,
+        snapshot: &Snapshot,
+        packet: &mut Packet<F>,
+        view: &PacketView,
+        found: FlowRef,
+        direction: FlowDirection,
+    ) {
+        self.track_known(now_us, snapshot, packet, view, found, direction);
+        if !matches!(packet.next, Next::Forward(..)) && packet.verdict.is_none() {
+            packet.drop_for(DropReason::InvalidState);
         }
     }
 

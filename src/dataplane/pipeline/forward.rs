@@ -4,15 +4,16 @@ use std::net::IpAddr;
 
 use super::track::source_is_plausible;
 use super::{Next, Packet, Pipeline};
-use crate::dataplane::conntrack::{FlowDirection, FlowRef, HopCache};
+use crate::dataplane::conntrack::{FlowDirection, FlowRef, HopCache, Marks};
 use crate::dataplane::frame::FrameBuffer;
 use crate::dataplane::neighbour::NeighbourRequest;
 use crate::dataplane::reply::{self, ErrorKind, Replier};
 use crate::dataplane::route::{NeighbourState, RouteTarget};
 use crate::dataplane::snapshot::{Forwarding, Snapshot};
 use crate::dataplane::verdict::{DropReason, PortId, Verdict};
+use crate::wire::edit::Rewrite;
 use crate::wire::fragment::may_fragment;
-use crate::wire::{Address, Family, MacAddress, PacketView, checksum, edit};
+use crate::wire::{Address, Family, MacAddress, PacketView, checksum, edit, parse_icmp_error};
 
 /// Result of looking for a way out.
 enum Way {
@@ -40,11 +41,17 @@ impl<F: FrameBuffer> Pipeline<F> {
                     return packet.drop_for(DropReason::SpoofedSource);
                 }
                 self.count_flow(packet, &view, flow, direction);
-                self.way_of_flow(now_us, snapshot, flow, direction)
+                self.way_of_flow(snapshot, flow, direction)
             }
-            (Forwarding::Routed, _) => {
-                find_way(now_us, snapshot, view.key.family, view.key.destination)
+            (Forwarding::Routed, Next::ForwardRelated(flow, direction)) => {
+                self.way_of_flow(snapshot, flow, direction)
             }
+            (Forwarding::Routed, _) => find_way(
+                snapshot,
+                view.key.family,
+                view.key.destination,
+                self.hop_epoch,
+            ),
         };
         match way {
             Way::Found(hop) => self.send(now_us, snapshot, packet, &view, hop),
@@ -65,18 +72,18 @@ impl<F: FrameBuffer> Pipeline<F> {
     /// The flow's cached way out, or a new look-up when routes have changed since.
     fn way_of_flow(
         &mut self,
-        now_us: u64,
         snapshot: &Snapshot,
         found: FlowRef,
         direction: FlowDirection,
     ) -> Way {
+        let epoch = self.hop_epoch;
         let flow = self.flows.get_mut(found);
         let cached = flow.hops[direction as usize];
-        if cached.is_fresh(snapshot.routing_generation, now_us) {
+        if cached.is_fresh(epoch) {
             return Way::Found(cached);
         }
-        let key = flow.key(direction);
-        let way = find_way(now_us, snapshot, key.family, key.destination);
+        let key = flow.leaving(direction);
+        let way = find_way(snapshot, key.family, key.destination, epoch);
         if let Way::Found(hop) = way {
             flow.hops[direction as usize] = hop;
         }
@@ -93,14 +100,14 @@ impl<F: FrameBuffer> Pipeline<F> {
         direction: FlowDirection,
     ) -> bool {
         let flow = self.flows.get_mut(found);
-        if flow.arrives[direction as usize] == Some(packet.port) {
+        if flow.arrives[direction as usize] == packet.port {
             return true;
         }
-        let key = *flow.key(direction);
+        let key = flow.key(direction);
         if !source_is_plausible(snapshot, packet.port, &key) {
             return false;
         }
-        flow.arrives[direction as usize] = Some(packet.port);
+        flow.arrives[direction as usize] = packet.port;
         true
     }
 
@@ -162,15 +169,39 @@ impl<F: FrameBuffer> Pipeline<F> {
             self.answer(now_us, snapshot, packet, kind);
             return false;
         }
+        if view.ttl <= 1 {
+            // To one of the box's own addresses, which is a translated connection's.
+            packet.drop_for(DropReason::TtlExceeded);
+            self.answer(now_us, snapshot, packet, ErrorKind::TimeExceeded);
+            return false;
+        }
         let Some(frame) = &mut packet.frame else {
             return false;
         };
         // Ethernet padding, and whatever else stands behind the IP packet, stays behind.
         frame.set_len(view.packet_end as usize);
-        if checksum::complete(frame.bytes_mut(), view) {
+        let bytes = frame.bytes_mut();
+        let mut view = *view;
+        match packet.next {
+            Next::Forward(flow, direction) => {
+                let flow = self.flows.get(flow);
+                if flow.marks.has(Marks::TRANSLATED) {
+                    edit::rewrite(bytes, &mut view, &flow.rewrite(direction));
+                }
+            }
+            Next::ForwardRelated(flow, direction) => {
+                let flow = self.flows.get(flow);
+                if flow.marks.has(Marks::TRANSLATED) {
+                    rewrite_error(bytes, &mut view, &flow.rewrite(direction));
+                }
+            }
+            _ => {}
+        }
+        if checksum::complete(bytes, &view) {
             self.counters.checksums_completed.add(1);
         }
-        edit::decrement_ttl(frame.bytes_mut(), &mut { *view });
+        edit::decrement_ttl(bytes, &mut view);
+        packet.view = Some(view);
         true
     }
 
@@ -272,8 +303,32 @@ impl<F: FrameBuffer> Pipeline<F> {
     }
 }
 
+/// Translates an ICMP error that goes the way of packets rewritten like this, and what it quotes:
+/// the receiver must know the packet as it sent it (RFC 5508 REQ-4, REQ-5).
+fn rewrite_error(bytes: &mut [u8], view: &mut PacketView, rewrite: &Rewrite) {
+    if let Ok(mut inner) = parse_icmp_error(bytes, view) {
+        let (source_port, destination_port) = match inner.key.is_icmp() {
+            true => (rewrite.source_port, None),
+            false => (rewrite.destination_port, rewrite.source_port),
+        };
+        let quoted = Rewrite {
+            source: rewrite.destination,
+            destination: rewrite.source,
+            source_port,
+            destination_port,
+        };
+        edit::rewrite_quoted(bytes, view, &mut inner, &quoted);
+    }
+    let outer = Rewrite {
+        source_port: None,
+        destination_port: None,
+        ..*rewrite
+    };
+    edit::rewrite(bytes, view, &outer);
+}
+
 /// Route and neighbour of a destination.
-fn find_way(now_us: u64, snapshot: &Snapshot, family: Family, destination: Address) -> Way {
+fn find_way(snapshot: &Snapshot, family: Family, destination: Address, epoch: u32) -> Way {
     let routes = &snapshot.routes;
     let (port, gateway) = match routes.lookup(family, destination) {
         Some(RouteTarget::Port { port, gateway }) => (port, gateway),
@@ -299,12 +354,7 @@ fn find_way(now_us: u64, snapshot: &Snapshot, family: Family, destination: Addre
     };
     let next_hop = gateway.unwrap_or_else(|| destination.to_ip(family));
     match routes.neighbour(port, next_hop) {
-        NeighbourState::Reachable(mac) => Way::Found(HopCache {
-            port,
-            mac,
-            routing_generation: snapshot.routing_generation,
-            fresh_until_us: now_us + HopCache::FRESH_US,
-        }),
+        NeighbourState::Reachable(mac) => Way::Found(HopCache { epoch, mac, port }),
         NeighbourState::Unknown => Way::Wait(port, next_hop),
         NeighbourState::Failed => Way::None(
             DropReason::NeighbourUnresolved,

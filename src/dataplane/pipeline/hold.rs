@@ -91,6 +91,7 @@ impl<F: FrameBuffer> Pipeline<F> {
             view: packet.view,
             fragment_bytes_max: packet.fragment_bytes_max,
             next: packet.next,
+            redirected_from: None,
             counted: true,
         };
         let deadline_us = now_us + WAIT_US;

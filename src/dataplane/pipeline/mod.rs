@@ -24,17 +24,22 @@ mod hold;
 mod network;
 mod parse;
 mod track;
+mod translate;
 
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use super::conntrack::{FlowDirection, FlowRef, FlowTable, Place, Timeouts, Trails};
-use super::event::Events;
+use super::conntrack::tcp::TcpRules;
+use super::conntrack::{FlowDirection, FlowRef, FlowTable, HopCache, Place, Timeouts, Trails};
+use super::event::{Event, Events};
+use super::flow_job::{FlowJob, FlowJobs, SLOTS_PER_STEP};
 use super::fragment::{FragmentLimits, FragmentTracker};
-use super::frame::{BATCH_FRAMES_MAX, FrameBuffer};
+use super::fragment_pool::FragmentPool;
+use super::frame::{BATCH_FRAMES_MAX, FrameBuffer, FrameIo};
 use super::handoff::Handoff;
+use super::nat::ports::PortPool;
 use super::neighbour::NeighbourRequests;
 use super::rate_limit::RateLimiter;
 use super::reply::ReplyLimiter;
@@ -61,6 +66,10 @@ pub struct PipelineOptions {
     pub held_frames_max: usize,
     /// Flow timeouts.
     pub timeouts: Timeouts,
+    /// What TCP may do that its rules forbid.
+    pub tcp_rules: TcpRules,
+    /// Packets with a wrong transport checksum belong to no flow.
+    pub verify_checksums: bool,
     /// Time after start during which a TCP segment of an unknown flow also passes when the opposite
     /// direction would be allowed: flows of before the restart go on.
     pub restart_grace_us: u64,
@@ -73,6 +82,8 @@ pub struct PipelineOptions {
     pub rate_limit_sources_max: usize,
     /// Workers that share every rate.
     pub workers: u32,
+    /// External addresses whose ports can be given out at once.
+    pub nat_addresses_max: usize,
     /// Random key of the hashes.
     pub hash_key: (u64, u64),
 }
@@ -130,7 +141,9 @@ enum Next {
     Again(FlowRef, FlowDirection),
     /// Forward as part of this flow.
     Forward(FlowRef, FlowDirection),
-    /// Forward without a flow: related ICMP errors, link control in transparent mode.
+    /// Forward an ICMP error beside the flow it is about.
+    ForwardRelated(FlowRef, FlowDirection),
+    /// Forward without a flow: link control in transparent mode.
     ForwardAlone,
 }
 
@@ -153,6 +166,8 @@ pub struct Packet<F> {
     /// Leaves in fragments no larger than this.
     fragment_bytes_max: Option<u32>,
     next: Next,
+    /// A first packet's key before its destination was translated.
+    redirected_from: Option<FlowKey>,
     /// The frame was held before and is now released, or was handed over by another worker.
     counted: bool,
 }
@@ -175,6 +190,7 @@ impl<F: FrameBuffer> Packet<F> {
             view: None,
             fragment_bytes_max: None,
             next: Next::Track,
+            redirected_from: None,
             counted: false,
         }
     }
@@ -227,16 +243,26 @@ pub struct Pipeline<F> {
     flows: FlowTable,
     trails: Trails,
     fragments: FragmentTracker,
+    waiting: FragmentPool,
     held: HoldQueue<F>,
     replies: Vec<ReplyLimiter>,
     limiter: RateLimiter,
     timeouts: Timeouts,
+    tcp_rules: TcpRules,
+    verify_checksums: bool,
+    /// Epoch of cached ways out, the routes it began with, and when it ends.
+    hop_epoch: u32,
+    hop_routes: u32,
+    hop_epoch_ends_us: u64,
     restart_grace_us: u64,
     started_us: Option<u64>,
     counters: Arc<WorkerCounters>,
     requests: NeighbourRequests,
     events: Events,
     handoff: Handoff,
+    jobs: FlowJobs,
+    /// The job under way, and the slot of the table it has come to.
+    job: Option<(Arc<FlowJob>, u32)>,
     scratch: Scratch,
 }
 
@@ -251,9 +277,22 @@ impl<F: FrameBuffer> Pipeline<F> {
     ) -> Self {
         let limiter = ReplyLimiter::new(options.replies_per_second, options.replies_burst);
         Pipeline {
-            flows: FlowTable::new(options.flows_max, options.half_open_max, options.hash_key),
+            flows: FlowTable::new(options.flows_max, options.half_open_max, options.hash_key)
+                .with_ports(PortPool::new(
+                    options.nat_addresses_max,
+                    handoff.share(),
+                    options.hash_key,
+                )),
             trails: Trails::new(),
             fragments: FragmentTracker::new(options.fragments, options.hash_key.into()),
+            waiting: FragmentPool::new(
+                options.fragments.waiting_bytes_max,
+                [
+                    options.fragments.lifetime_us,
+                    options.fragments.lifetime_v6_us,
+                ],
+                options.hash_key.into(),
+            ),
             held: HoldQueue::new(options.held_frames_max),
             replies: vec![limiter; options.ports],
             limiter: RateLimiter::new(
@@ -262,12 +301,19 @@ impl<F: FrameBuffer> Pipeline<F> {
                 options.hash_key,
             ),
             timeouts: options.timeouts,
+            tcp_rules: options.tcp_rules,
+            verify_checksums: options.verify_checksums,
+            hop_epoch: 0,
+            hop_routes: 0,
+            hop_epoch_ends_us: 0,
             restart_grace_us: options.restart_grace_us,
             started_us: None,
             counters,
             requests,
             events,
             handoff,
+            jobs: FlowJobs::default(),
+            job: None,
             scratch: Scratch {
                 places: Vec::with_capacity(BATCH_FRAMES_MAX),
                 packets: Vec::with_capacity(BATCH_FRAMES_MAX),
@@ -284,6 +330,37 @@ impl<F: FrameBuffer> Pipeline<F> {
         self.held.capacity()
     }
 
+    /// The same, with jobs for its flow table.
+    pub fn with_jobs(self, jobs: FlowJobs) -> Self {
+        Pipeline { jobs, ..self }
+    }
+
+    /// A step of what control asks of the flow table.
+    fn work_on_job(&mut self, now_us: u64) {
+        let Some((job, at)) = self.job.take().or_else(|| Some((self.jobs.take()?, 0))) else {
+            return;
+        };
+        if !job.has_room() {
+            self.job = Some((job, at));
+            return;
+        }
+        let end = self.flows.slots().min(at + SLOTS_PER_STEP);
+        for slot in at..end {
+            let Some((found, flow)) = self.flows.at(slot) else {
+                continue;
+            };
+            let rule = self.trails.get(flow.trail).last();
+            let fits = flow.deadline_us > now_us && job.consider(flow, rule, now_us);
+            if fits && job.deletes() {
+                self.flows.remove(found);
+            }
+        }
+        match end < self.flows.slots() {
+            true => self.job = Some((job, end)),
+            false => job.finish(),
+        }
+    }
+
     /// The rings to the other workers.
     pub fn handoff(&self) -> &Handoff {
         &self.handoff
@@ -294,6 +371,7 @@ impl<F: FrameBuffer> Pipeline<F> {
     pub fn process(&mut self, now_us: u64, snapshot: &Snapshot, batch: &mut Vec<Packet<F>>) {
         debug_assert!(batch.len() <= BATCH_FRAMES_MAX);
         self.started_us.get_or_insert(now_us);
+        self.begin_epoch(now_us, snapshot);
         for packet in batch.iter_mut() {
             self.parse(now_us, snapshot, packet);
         }
@@ -312,9 +390,25 @@ impl<F: FrameBuffer> Pipeline<F> {
         self.release_held(now_us, snapshot, batch);
     }
 
+    /// Makes cached ways out stale when routes have changed, and now and then when not.
+    #[inline]
+    fn begin_epoch(&mut self, now_us: u64, snapshot: &Snapshot) {
+        let stale = self.hop_routes != snapshot.routing_generation;
+        if stale || now_us >= self.hop_epoch_ends_us {
+            self.hop_epoch = self.hop_epoch.checked_add(1).unwrap_or(1);
+            self.hop_routes = snapshot.routing_generation;
+            self.hop_epoch_ends_us = now_us + HopCache::FRESH_US;
+        }
+    }
+
     /// Housekeeping between batches: expiry in small bounded steps, gauges.
     pub fn tick(&mut self, now_us: u64) {
-        self.flows.sweep(now_us);
+        self.flows.sweep(&self.timeouts, now_us);
+        let counters = &self.counters;
+        self.waiting.expire(now_us, |bytes| {
+            counters.dropped(DropReason::FragmentWithoutFirst, bytes);
+        });
+        self.work_on_job(now_us);
         let statistics = self.flows.statistics();
         self.counters.flows.set(statistics.flows.into());
         self.counters
@@ -323,7 +417,60 @@ impl<F: FrameBuffer> Pipeline<F> {
         self.counters.flows_created.set(statistics.created);
         self.counters.flows_expired.set(statistics.expired);
         self.counters.flows_evicted.set(statistics.evicted);
+        self.counters.flows_hurried.set(statistics.hurried);
+        self.counters
+            .flows_source_limited
+            .set(statistics.source_limited);
+        self.tell_pressure(statistics.flows);
         self.counters.frames_waiting.set(self.held.len() as u64);
+    }
+
+    /// Tells control when the flow table comes under pressure, and when that is over.
+    fn tell_pressure(&mut self, flows: u32) {
+        let begins = self.flows.is_under_pressure();
+        if begins == (self.counters.flow_pressure.get() != 0) {
+            return;
+        }
+        self.counters.flow_pressure.set(begins.into());
+        self.counters.flow_pressures.add(begins.into());
+        let flows_max = self.flows.flows_max();
+        let event = Event::Pressure {
+            begins,
+            flows,
+            flows_max,
+        };
+        if !self.events.push(event) {
+            self.counters.events_lost.add(1);
+        }
+    }
+
+    /// Appends fragments that may go on, since the first of their datagram has come, to a batch;
+    /// false when there is none.
+    pub fn take_released<I: FrameIo<Frame = F>>(
+        &mut self,
+        io: &mut I,
+        counters: &WorkerCounters,
+        batch: &mut Vec<Packet<F>>,
+    ) -> bool {
+        let mut any = false;
+        while batch.len() < BATCH_FRAMES_MAX {
+            let taken = self.waiting.take(|port, bytes| match io.allocate() {
+                Some(mut frame) if bytes.len() <= frame.capacity() => {
+                    frame.set_len(bytes.len());
+                    frame.bytes_mut().copy_from_slice(bytes);
+                    batch.push(Packet::handed_over(port, frame));
+                }
+                frame => {
+                    counters.dropped(DropReason::FragmentPoolFull, bytes.len());
+                    frame.into_iter().for_each(|frame| io.recycle(frame));
+                }
+            });
+            if taken.is_none() {
+                break;
+            }
+            any = true;
+        }
+        any
     }
 
     /// Do frames wait for a neighbour? Then [`Pipeline::process`] must be called soon, with an

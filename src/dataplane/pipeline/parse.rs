@@ -8,7 +8,7 @@ use crate::dataplane::snapshot::{Forwarding, Snapshot, TransparentPort};
 use crate::dataplane::station::Sent;
 use crate::dataplane::verdict::{DropReason, PortId, Verdict};
 use crate::wire::{
-    DestinationKind, PacketView, ParseError, ParseOptions, Parsed, destination_kind,
+    DestinationKind, FlowKey, PacketView, ParseError, ParseOptions, Parsed, destination_kind,
     destination_mac, martian, parse, parse_icmp_error, protocol, source_mac,
 };
 
@@ -20,10 +20,10 @@ impl<F: FrameBuffer> Pipeline<F> {
             Err(error) => return packet.drop_for(drop_reason(error)),
         };
         if let Parsed::Ip(view) = &parsed
-            && let Some(owner) = self.other_owner(packet, view)
+            && let Some(verdict) = self.elsewhere(now_us, snapshot, packet, view)
         {
             packet.trace.key = Some(view.key);
-            packet.verdict = Some(Verdict::Handoff(owner));
+            packet.verdict = Some(verdict);
             return;
         }
         let Some(link) = snapshot.routes.link(packet.port) else {
@@ -35,19 +35,92 @@ impl<F: FrameBuffer> Pipeline<F> {
         }
     }
 
-    /// The worker a packet belongs to, when it is another: by its own addresses, or for an ICMP
-    /// error by those of the packet it quotes, so that it meets the flow it is about.
-    fn other_owner(&self, packet: &Packet<F>, view: &PacketView) -> Option<u8> {
+    /// What becomes of a packet that another worker is to judge.
+    fn elsewhere(
+        &mut self,
+        now_us: u64,
+        snapshot: &Snapshot,
+        packet: &Packet<F>,
+        view: &PacketView,
+    ) -> Option<Verdict> {
+        if self.handoff.is_alone() {
+            return None;
+        }
+        let whole = view.fragment.is_none_or(|fragment| fragment.is_atomic());
+        if !whole && !snapshot.nat.is_empty() {
+            return self.fragment_elsewhere(now_us, snapshot, packet, view);
+        }
         if packet.was_counted() {
             return None;
         }
-        match packet.frame.as_ref().filter(|_| view.is_icmp_error()) {
-            Some(frame) => match parse_icmp_error(frame.bytes(), view) {
-                Ok(inner) => self.handoff.owner(&inner.key),
-                Err(_) => None,
-            },
-            None => self.handoff.owner(&view.key),
+        let inner = packet
+            .frame
+            .as_ref()
+            .filter(|_| view.is_icmp_error())
+            .and_then(|frame| parse_icmp_error(frame.bytes(), view).ok());
+        // An error goes the way of the answers to what it quotes, so that it meets their flow.
+        let key = match inner {
+            Some(inner) => inner.key.reversed()?,
+            None => view.key,
+        };
+        let owner = self.owner(snapshot, packet.port, &key);
+        owner.map(Verdict::Handoff)
+    }
+
+    /// The worker that packets with this key belong to, when it is another: by both addresses, as
+    /// they are after destination translation; by the port where they answer what has been given
+    /// one.
+    fn owner(&self, snapshot: &Snapshot, arrives: PortId, key: &FlowKey) -> Option<u8> {
+        let nat = &snapshot.nat;
+        if nat.is_empty() {
+            return self.handoff.owner(key);
         }
+        if let Some(key) = nat.redirect(arrives, key) {
+            return self.handoff.owner(&key);
+        }
+        let numbered = key.is_icmp() || protocol::has_ports(key.protocol);
+        if numbered && nat.is_source(&snapshot.routes, key.family, key.destination) {
+            let port = match key.is_icmp() {
+                true => key.source_port,
+                false => key.destination_port,
+            };
+            return self.handoff.port_owner(port);
+        }
+        self.handoff.owner(key)
+    }
+
+    /// Where addresses are translated, only the first fragment tells whose a datagram is. All of
+    /// them come together at the worker of the addresses they bear; it learns from the first, and
+    /// hands them on, the first one first.
+    fn fragment_elsewhere(
+        &mut self,
+        now_us: u64,
+        snapshot: &Snapshot,
+        packet: &Packet<F>,
+        view: &PacketView,
+    ) -> Option<Verdict> {
+        if let Some(home) = self.handoff.owner(&view.key) {
+            // Handed over already: by its home, to where it belongs.
+            return (!packet.was_counted()).then_some(Verdict::Handoff(home));
+        }
+        let first = !view.is_later_fragment();
+        let key = match first {
+            true => view.key,
+            // Not known yet: it waits here.
+            false => self.fragments.flow_of(now_us, view)?,
+        };
+        let owner = self.owner(snapshot, packet.port, &key)?;
+        let passes = match first {
+            true => self.fragments.first(now_us, view, key),
+            false => self.fragments.later(now_us, view).map(|_| ()),
+        };
+        if first && passes.is_ok() {
+            self.waiting.release(view);
+        }
+        Some(match passes {
+            Ok(()) => Verdict::Handoff(owner),
+            Err(reason) => Verdict::Drop(reason),
+        })
     }
 
     /// A station of its own: frames must be addressed to it.

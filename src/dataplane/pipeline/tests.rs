@@ -7,6 +7,8 @@ use etherparse::{
     IpHeaders, PacketBuilder, PacketBuilderStep, SlicedPacket, TcpHeader, TransportSlice,
 };
 
+mod translation;
+
 use super::*;
 use crate::classifier::linear::Linear;
 use crate::classifier::{
@@ -157,24 +159,44 @@ fn policy(generation: u32, denied_ports: &[u16]) -> Arc<PolicySnapshot> {
     })
 }
 
+fn options() -> PipelineOptions {
+    PipelineOptions {
+        ports: 2,
+        flows_max: 1000,
+        half_open_max: 500,
+        fragments: FragmentLimits::default(),
+        held_frames_max: 16,
+        timeouts: Timeouts::default(),
+        tcp_rules: TcpRules::default(),
+        verify_checksums: true,
+        nat_addresses_max: 2,
+        restart_grace_us: 1_000_000,
+        replies_per_second: 100,
+        replies_burst: 50,
+        rate_limit_sources_max: 16,
+        workers: 1,
+        hash_key: (1, 2),
+    }
+}
+
+fn snapshot() -> Snapshot {
+    Snapshot {
+        policy: Some(policy(1, &[])),
+        reevaluate_established: true,
+        evaluate_invalid: false,
+        forwarding: Forwarding::Routed,
+        source_check: SourceCheck::Strict,
+        nat: Arc::default(),
+        routing_generation: 1,
+        routes: table(neighbours()),
+    }
+}
+
 impl Bench {
     fn new() -> Self {
         let counters = Arc::new(WorkerCounters::new(2, 16));
         let requests = NeighbourRequests::new(16, || {});
-        let options = PipelineOptions {
-            ports: 2,
-            flows_max: 1000,
-            half_open_max: 500,
-            fragments: FragmentLimits::default(),
-            held_frames_max: 16,
-            timeouts: Timeouts::default(),
-            restart_grace_us: 1_000_000,
-            replies_per_second: 100,
-            replies_burst: 50,
-            rate_limit_sources_max: 16,
-            workers: 1,
-            hash_key: (1, 2),
-        };
+        let options = options();
         Bench {
             io: MemoryIo::new(2, 256, 2048),
             pipeline: Pipeline::new(
@@ -186,17 +208,26 @@ impl Bench {
             ),
             counters,
             requests,
-            snapshot: Snapshot {
-                policy: Some(policy(1, &[])),
-                reevaluate_established: true,
-                evaluate_invalid: false,
-                forwarding: Forwarding::Routed,
-                source_check: SourceCheck::Strict,
-                routing_generation: 1,
-                routes: table(neighbours()),
-            },
+            snapshot: snapshot(),
             // Beyond the restart grace of a pipeline that starts at 0.
             now_us: 0,
+        }
+    }
+
+    /// Fragments that may go on.
+    fn released(&mut self) -> Vec<Outcome> {
+        let mut packets = Vec::new();
+        self.pipeline
+            .take_released(&mut self.io, &self.counters, &mut packets);
+        self.pipeline
+            .process(self.now_us, &self.snapshot, &mut packets);
+        self.finish(packets)
+    }
+
+    /// Opens the connection between client and server, each frame in a batch of its own.
+    fn handshake(&mut self) {
+        for frame in [Out.tcp(SYN), Back.tcp(SYN | ACK), Out.tcp(ACK)] {
+            self.batch(&[frame]);
         }
     }
 
@@ -214,6 +245,10 @@ impl Bench {
         self.now_us += 1;
         self.pipeline
             .process(self.now_us, &self.snapshot, &mut packets);
+        self.finish(packets)
+    }
+
+    fn finish(&mut self, packets: Vec<Packet<<MemoryIo as FrameIo>::Frame>>) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for packet in packets {
             let (verdict, state) = (packet.verdict.unwrap(), packet.trace.state);
@@ -286,7 +321,10 @@ impl Way {
 
     fn tcp_to(self, server_port: u16, flags: u8) -> (PortId, Vec<u8>) {
         let (source, destination) = self.ports(server_port);
-        let mut header = TcpHeader::new(source, destination, 1, 1000);
+        // Each end's SYN has number 1, and everything behind it nothing but its number.
+        let sequence = if flags & SYN != 0 { 1 } else { 2 };
+        let mut header = TcpHeader::new(source, destination, sequence, 1000);
+        header.acknowledgment_number = if flags & ACK != 0 { 2 } else { 0 };
         header.fin = flags & FIN != 0;
         header.syn = flags & SYN != 0;
         header.rst = flags & RST != 0;
@@ -455,7 +493,7 @@ fn a_stage_is_about_the_network_of_the_end_it_protects_whichever_way_a_packet_go
         for (protects, passes) in [(End::Source, false), (End::Destination, true)] {
             let mut bench_again = Bench::new();
             bench_again.snapshot.forwarding = bench.snapshot.forwarding.clone();
-            bench_again.batch(&[Out.tcp(SYN), Back.tcp(SYN | ACK), Out.tcp(ACK)]);
+            bench_again.handshake();
             bench_again.snapshot.policy = Some(denies_on_network_3(2, protects, false));
             let outcome = bench_again.one(OUTSIDE, Back.tcp(ACK).1);
             let forwarded = matches!(outcome.verdict, Verdict::Forward(_));
@@ -467,7 +505,7 @@ fn a_stage_is_about_the_network_of_the_end_it_protects_whichever_way_a_packet_go
 #[test]
 fn what_a_stage_keeps_goes_on_though_other_stages_are_asked_again() {
     let mut bench = Bench::new();
-    bench.batch(&[Out.tcp(SYN), Back.tcp(SYN | ACK), Out.tcp(ACK)]);
+    bench.handshake();
     let goes_on = |bench: &mut Bench| {
         let outcomes = bench.batch(&[Back.tcp(ACK), Out.tcp(ACK)]);
         let verdicts = outcomes.iter().map(|outcome| outcome.verdict);
@@ -514,7 +552,7 @@ fn without_any_policy_everything_is_dropped() {
 #[test]
 fn a_policy_change_cuts_an_established_flow_both_ways_and_a_later_one_resumes_it() {
     let mut bench = Bench::new();
-    bench.batch(&[Out.tcp(SYN), Back.tcp(SYN | ACK), Out.tcp(ACK)]);
+    bench.handshake();
     let passes = |bench: &mut Bench| {
         let outcomes = bench.batch(&[Back.tcp(ACK), Out.tcp(ACK)]);
         outcomes
@@ -561,9 +599,11 @@ fn a_whole_handshake_in_one_batch_is_one_flow() {
         Out.tcp(ACK),
     ]);
     // The server's answer stands in the batch that opens the flow, which no network can do; it is
-    // judged before the flow exists.
-    let forwarded = [0, 1, 3].map(|i: usize| outcomes[i].verdict);
-    assert_eq!(forwarded, [Verdict::Forward(OUTSIDE); 3]);
+    // judged before the flow exists, and what acknowledges it afterwards.
+    let forwarded = [0, 1].map(|i: usize| outcomes[i].verdict);
+    assert_eq!(forwarded, [Verdict::Forward(OUTSIDE); 2]);
+    let invalid = [2, 3].map(|i: usize| outcomes[i].verdict);
+    assert_eq!(invalid, [Verdict::Drop(DropReason::InvalidState); 2]);
     assert_eq!(bench.pipeline.flows().statistics().flows, 1);
 }
 
@@ -1010,16 +1050,23 @@ fn later_fragments_follow_the_first_and_never_go_before_it() {
     };
     let [first, later] = fragments(80, 1);
     let orphan = bench.one(INSIDE, later.1.clone());
-    assert_eq!(
-        orphan.verdict,
-        Verdict::Drop(DropReason::FragmentWithoutFirst)
-    );
-    let outcomes = bench.batch(&[first, later]);
-    assert!(
-        outcomes
-            .iter()
-            .all(|outcome| outcome.verdict == Verdict::Forward(OUTSIDE))
-    );
+    assert_eq!(orphan.verdict, Verdict::Hold);
+    assert!(bench.released().is_empty(), "its first has not come");
+    let passes = |outcomes: &[Outcome]| {
+        let mut verdicts = outcomes.iter().map(|outcome| outcome.verdict);
+        verdicts.all(|verdict| verdict == Verdict::Forward(OUTSIDE))
+    };
+    let first = bench.batch(&[first]);
+    let released = bench.released();
+    assert!(passes(&first) && passes(&released) && released.len() == 1);
+    let [first, later] = fragments(80, 3);
+    assert!(passes(&bench.batch(&[first, later])));
+    let [_, orphan] = fragments(80, 4);
+    assert_eq!(bench.one(INSIDE, orphan.1).verdict, Verdict::Hold);
+    bench.wait(11);
+    bench.pipeline.tick(bench.now_us);
+    let late = DropReason::FragmentWithoutFirst as usize;
+    assert_eq!(bench.counters.drops[late].packets.get(), 1);
     let outcomes = bench.batch(&fragments(53, 2));
     assert!(
         outcomes

@@ -49,6 +49,7 @@ mod flag {
     pub const DHCP_CLIENT: u32 = 1 << 2;
     pub const SECOND_LIST: u32 = 1 << 3;
     pub const DATA_PLANE_PORTS: u32 = 1 << 4;
+    pub const SHARED: u32 = 1 << 5;
 }
 
 /// Bytes of `struct management_rule` and of what stands before the rules of a list.
@@ -114,6 +115,9 @@ impl Maps {
         }
         if request.dhcp_client {
             self.flags |= flag::DHCP_CLIENT;
+        }
+        if request.shared {
+            self.flags |= flag::SHARED;
         }
         if let Some(ports) = &request.data_plane_ports {
             self.flags |= flag::DATA_PLANE_PORTS;

@@ -99,6 +99,9 @@ pub struct AttachRequest {
     /// TCP and UDP destination ports that belong to the data plane even on the box's own addresses
     /// (for an address shared with source NAT).
     pub data_plane_ports: Option<RangeInclusive<u16>>,
+    /// The box shares its addresses with translated connections: packets to them that are neither
+    /// allowed by `management` nor for a connected socket go to the data plane.
+    pub shared: bool,
     /// The box's own addresses, broadcast addresses of its networks included.
     pub local_addresses: Vec<IpNet>,
     /// What may reach the box itself.
@@ -115,6 +118,7 @@ impl AttachRequest {
             transparent: false,
             dhcp_client: false,
             data_plane_ports: None,
+            shared: false,
             local_addresses: Vec::new(),
             management: Vec::new(),
         }

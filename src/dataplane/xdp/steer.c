@@ -50,6 +50,8 @@ enum flag {
     SECOND_LIST = 1 << 3,
     // data_plane_ports_* is in force.
     DATA_PLANE_PORTS = 1 << 4,
+    // The box shares its addresses with connections of the data plane.
+    SHARED = 1 << 5,
 };
 
 // Eight bytes, so that the kernel replaces it in one store.
@@ -324,6 +326,37 @@ INLINE int icmp_answer(const struct packet *packet)
     return 0;
 }
 
+INLINE int quotes_tcp_or_udp(const struct packet *packet)
+{
+    return packet->family == 4 && packet->protocol == ICMP && !packet->later_fragment &&
+           (packet->port == 3 || packet->port == 11 || packet->port == 12);
+}
+
+// Is the packet that an ICMP error quotes, of the usual form, one of a connected socket of the box?
+// Puts the quoted packet's ends in place of the error's own, as its answer would have them.
+INLINE int quotes_the_box(struct xdp_md *context, struct packet *packet)
+{
+    void *data = (void *)(long)context->data;
+    void *end = (void *)(long)context->data_end;
+    __u32 offset = packet->upper_offset;
+    struct ipv4 *quoted;
+    __be16 *ports;
+
+    if (offset > OFFSET_MAX)
+        return 0;
+    quoted = data + offset + 8;
+    ports = (void *)(quoted + 1);
+    if ((void *)(ports + 2) > end || quoted->version_and_length != 0x45 ||
+        (quoted->protocol != TCP && quoted->protocol != UDP))
+        return 0;
+    packet->protocol = quoted->protocol;
+    packet->source[0] = quoted->destination;
+    packet->destination[0] = quoted->source;
+    packet->source_port_wire = ports[1];
+    packet->destination_port_wire = ports[0];
+    return answers_the_box(context, packet);
+}
+
 INLINE int neighbour_discovery(const struct packet *packet)
 {
     return packet->family == 6 && packet->protocol == ICMPV6 && !packet->later_fragment &&
@@ -374,10 +407,17 @@ INLINE int judge(struct xdp_md *context, struct packet *packet, const struct por
     WAYS_MEET();
     if (packet->multicast)
         return counted(DROPPED_MULTICAST, XDP_DROP);
-    if (icmp_answer(packet))
+    if (flags & SHARED && quotes_tcp_or_udp(packet))
+        return quotes_the_box(context, packet) ? counted(PASSED_ICMP, XDP_PASS)
+                                               : to_data_plane(context);
+    WAYS_MEET();
+    if (!(flags & SHARED) && icmp_answer(packet))
         return counted(PASSED_ICMP, XDP_PASS);
+    WAYS_MEET();
     if (first_of_tcp_or_udp(packet) && answers_the_box(context, packet))
         return counted(PASSED_ANSWER, XDP_PASS);
+    if (flags & SHARED)
+        return to_data_plane(context);
     return counted(DROPPED_MANAGEMENT, XDP_DROP);
 }
 

@@ -59,7 +59,11 @@ pub struct Objects {
 impl Objects {
     /// Adds other objects behind these.
     pub fn append(&mut self, mut other: Objects) {
-        self.pods.append(&mut other.pods);
+        // The first are not copied: there may be very many, of a single file.
+        match self.pods.is_empty() {
+            true => self.pods = other.pods,
+            false => self.pods.append(&mut other.pods),
+        }
         self.namespaces.append(&mut other.namespaces);
         self.nodes.append(&mut other.nodes);
         self.services.append(&mut other.services);

@@ -144,7 +144,7 @@ mod tests {
             carriage_returns in any::<bool>(),
         ) {
             let text = lines.join(if carriage_returns { "\r\n" } else { "\n" });
-            let file = SourceFile { name: "f.yaml".into(), text: text.clone() };
+            let file = SourceFile { name: "f.yaml".into(), text: text.clone().into() };
             let whole = parse(&file);
             let mut one_by_one = (Vec::new(), Vec::new());
             for piece in split(&text).unwrap() {

@@ -6,8 +6,8 @@ use ipnet::IpNet;
 
 use super::super::finding::id;
 use super::super::security_group::{GroupProtocol, GroupRule, Remote, rules_field};
-use super::super::{Direction, Port, SecurityGroup};
-use super::security_group::{Linter, names};
+use super::super::{Direction, SecurityGroup};
+use super::security_group::Linter;
 use crate::wire::Family;
 
 impl<'l> Linter<'l> {
@@ -46,13 +46,8 @@ impl<'l> Linter<'l> {
 
     /// The groups of the same tier that every pod of a group is bound to as well.
     pub(super) fn companions(&self, group: &SecurityGroup) -> Vec<&'l SecurityGroup> {
-        let is_bound = |port: &&Port| names(port).any(|name| name == group.name);
-        let mut lists = self
-            .set
-            .ports
-            .iter()
-            .filter(is_bound)
-            .map(|port| &port.groups);
+        let members = self.members(&group.name).iter();
+        let mut lists = members.map(|port| &port.groups);
         let Some(first) = lists.next() else {
             return Vec::new();
         };

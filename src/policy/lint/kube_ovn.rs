@@ -2,14 +2,14 @@
 
 use super::super::finding::id;
 use super::super::inventory::{Pod, Source};
-use super::super::kube_ovn::{annotation, listed, port_security};
+use super::super::kube_ovn::{PRIMARY_PROVIDER, annotation, listed, port_security, said};
 use super::super::{Finding, PolicySet, Port, Severity};
 
 /// Warnings about the annotations of pods and namespaces.
 pub fn lint(set: &PolicySet, findings: &mut Vec<Finding>) {
     let mut linter = Linter { set, findings };
     for namespace in set.inventory.namespaces() {
-        let name = annotation(super::super::kube_ovn::PRIMARY_PROVIDER, "port_security");
+        let name = annotation(PRIMARY_PROVIDER, "port_security");
         if let (Some(source), Some(value)) = (&namespace.source, namespace.annotations.get(&name)) {
             let object = format!("Namespace/{}", namespace.name);
             linter.port_security_value(source, object, &name, value);
@@ -62,19 +62,19 @@ impl Linter<'_> {
     }
 
     fn port_security(&mut self, port: &Port, pod: &Pod) {
-        let name = annotation(&port.provider, "port_security");
-        if let Some(value) = pod.annotations.get(&name) {
+        let name = || annotation(&port.provider, "port_security");
+        if let Some(value) = said(&pod.annotations, &port.provider, "port_security") {
             let object = format!("Pod/{}", pod.full_name());
-            self.port_security_value(&pod.source, object, &name, value);
+            self.port_security_value(&pod.source, object, &name(), value);
         }
         if !port.port_security {
             return;
         }
-        let said = annotation(&port.provider, "mac_address");
         if port.addresses.is_empty() {
             let message = "no effect yet: the pod has no address that frames could be held against";
-            self.of_pod(id::PORT_SECURITY, pod, &name, message.to_owned());
+            self.of_pod(id::PORT_SECURITY, pod, &name(), message.to_owned());
         } else if port.mac.is_none() {
+            let said = annotation(&port.provider, "mac_address");
             let message = match pod.annotations.get(&said) {
                 Some(text) => {
                     format!("\"{text}\" in {said} is no MAC address: MACs are not checked")
@@ -84,15 +84,15 @@ impl Linter<'_> {
                                  status tells the pod's"
                 ),
             };
-            self.of_pod(id::PORT_SECURITY, pod, &name, message);
+            self.of_pod(id::PORT_SECURITY, pod, &name(), message);
         }
     }
 
     fn layer2_forward(&mut self, port: &Port, pod: &Pod) {
-        let name = annotation(&port.provider, "layer2_forward");
-        let Some(value) = pod.annotations.get(&name) else {
+        let Some(value) = said(&pod.annotations, &port.provider, "layer2_forward") else {
             return;
         };
+        let name = annotation(&port.provider, "layer2_forward");
         let security = annotation(&port.provider, "port_security");
         if value != "true" {
             let secured = match port.port_security {
@@ -120,15 +120,14 @@ impl Linter<'_> {
     }
 
     fn virtual_addresses(&mut self, port: &Port, pod: &Pod) {
-        let name = annotation(&port.provider, "port_vips");
-        for text in listed(pod.annotations.get(&name)) {
+        for text in listed(said(&pod.annotations, &port.provider, "port_vips")) {
             if text.parse::<std::net::IpAddr>().is_err() {
                 let message = format!("no effect: \"{text}\" is no IP address and is left out");
+                let name = annotation(&port.provider, "port_vips");
                 self.of_pod(id::VIRTUAL_ADDRESS, pod, &name, message);
             }
         }
-        let name = annotation(super::super::kube_ovn::PRIMARY_PROVIDER, "aaps");
-        for wanted in listed(pod.annotations.get(&name)) {
+        for wanted in listed(said(&pod.annotations, PRIMARY_PROVIDER, "aaps")) {
             let why = match self.set.vips.iter().find(|vip| vip.name == wanted) {
                 None => "there is none".to_owned(),
                 Some(vip) if vip.namespace.is_empty() => {
@@ -145,6 +144,7 @@ impl Linter<'_> {
                 Some(_) => continue,
             };
             let message = format!("no effect: Vip {wanted} gives the pod no address: {why}");
+            let name = annotation(PRIMARY_PROVIDER, "aaps");
             self.of_pod(id::VIRTUAL_ADDRESS, pod, &name, message);
         }
     }

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::super::compatibility::{EgressView, UnknownGroups};
 use super::super::document::Position;
 use super::super::finding::id;
-use super::super::kube_ovn::annotation;
+use super::super::kube_ovn::{annotation, said};
 use super::super::security_group::{GroupPolicy, GroupProtocol, GroupRule, Remote, rules_field};
 use super::super::stage::StageKind;
 use super::super::{
@@ -23,16 +23,22 @@ const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
 pub fn lint(set: &PolicySet, subnets: &[Subnet], findings: &mut Vec<Finding>) {
     let groups = &set.policies.security_groups;
     let by_name = groups.iter().map(|group| (&*group.name, group));
+    let mut members: HashMap<&str, Vec<&Port>> = HashMap::new();
+    for port in set.ports.iter() {
+        for name in names(port) {
+            members.entry(name).or_default().push(port);
+        }
+    }
     let mut linter = Linter {
         set,
         subnets,
         groups: by_name.collect(),
+        members,
         findings,
     };
     linter.bindings();
-    let used: BTreeSet<&str> = set.ports.iter().flat_map(names).collect();
     for group in groups {
-        if !used.contains(&*group.name) {
+        if !linter.members.contains_key(&*group.name) {
             let message = "no effect: no pod is bound to it".to_owned();
             linter.group(id::UNUSED_GROUP, group, group.source.position, "", message);
         }
@@ -59,6 +65,8 @@ pub(super) struct Linter<'l> {
     pub(super) set: &'l PolicySet,
     subnets: &'l [Subnet],
     pub(super) groups: HashMap<&'l str, &'l SecurityGroup>,
+    /// Ports by the groups they are bound to, whether these exist or not.
+    members: HashMap<&'l str, Vec<&'l Port>>,
     findings: &'l mut Vec<Finding>,
 }
 
@@ -96,6 +104,11 @@ impl<'l> Linter<'l> {
             ),
             message,
         });
+    }
+
+    /// The ports bound to a group.
+    pub(super) fn members(&self, group: &str) -> &[&'l Port] {
+        self.members.get(group).map_or(&[], Vec::as_slice)
     }
 
     /// The groups of a port that exist.
@@ -182,11 +195,7 @@ impl<'l> Linter<'l> {
             || other.protocol == GroupProtocol::Any;
         let nets = |one: &IpNet, other: &IpNet| one.contains(other) || other.contains(one);
         let has_member_in = |name: &str, net: &IpNet| {
-            let mut members = self.set.ports.iter().filter(|port| {
-                let mut names = names(port);
-                names.any(|bound| bound == name)
-            });
-            members.any(|port| {
+            self.members(name).iter().any(|port| {
                 port.addresses_as_member()
                     .any(|address| net.contains(&address))
             })
@@ -336,7 +345,7 @@ impl<'l> Linter<'l> {
 
     fn gateways(&self, port: &Port) -> Vec<IpAddr> {
         let pod = self.set.inventory.pod_at(port.pod);
-        let said = pod.annotations.get(&annotation(&port.provider, "gateway"));
+        let said = said(&pod.annotations, &port.provider, "gateway");
         let said = super::super::kube_ovn::listed(said).into_iter();
         let said = said.filter_map(|text| text.parse().ok());
         let subnet = self.subnets.iter();

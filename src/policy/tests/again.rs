@@ -71,7 +71,8 @@ fn texts(files: &Files) -> Vec<SourceFile> {
             text: documents
                 .iter()
                 .map(|document| format!("---\n{}", DOCUMENTS[*document]))
-                .collect(),
+                .collect::<String>()
+                .into(),
         });
     std::iter::once(world).chain(policies).collect()
 }

@@ -29,7 +29,7 @@ fn firewall(name: &str, rules: &str) -> String {
 fn set_of(rules: &str, names: &Names) -> PolicySet {
     let file = SourceFile {
         name: "f.yaml".into(),
-        text: format!("{CLUSTER}{}", firewall("default", rules)),
+        text: format!("{CLUSTER}{}", firewall("default", rules)).into(),
     };
     let loaded = load(&[file], &Compatibility::default(), names);
     loaded

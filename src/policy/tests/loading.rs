@@ -10,7 +10,7 @@ const POLICY: &str = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\n\
 fn file(name: &str, text: &str) -> SourceFile {
     SourceFile {
         name: name.to_owned(),
-        text: text.to_owned(),
+        text: text.into(),
     }
 }
 

@@ -32,7 +32,7 @@ pub fn load_text(text: &str) -> Loaded {
 pub fn load_with(text: &str, compatibility: &Compatibility) -> Loaded {
     let file = SourceFile {
         name: "f.yaml".to_owned(),
-        text: text.to_owned(),
+        text: text.into(),
     };
     load(&[file], compatibility, &Names::default())
 }

@@ -723,10 +723,11 @@ fn shards(set: &PolicySet, stage: &StageRules) -> Shards {
     };
     let limits = Limits {
         joined_rules_max: 0,
+        shared_ranges_min: 0,
         ..Limits::default()
     };
     let groups = set.inventory.address_groups();
-    Shards::compile(&shards, side, groups, &limits, |_| None).unwrap()
+    Shards::compile(&shards, side, groups, &limits, |_| None, None).unwrap()
 }
 
 proptest! {

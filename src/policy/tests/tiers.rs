@@ -372,7 +372,7 @@ fn names_are_accepted_by_the_addresses_they_are_known_to_have() {
     );
     let file = SourceFile {
         name: "f.yaml".to_owned(),
-        text: houses() + &cluster_policy("p", "Admin", 1, &rest),
+        text: (houses() + &cluster_policy("p", "Admin", 1, &rest)).into(),
     };
     let (documents, findings) = document::parse(&file);
     let mut names = Names::default();

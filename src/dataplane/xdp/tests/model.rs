@@ -169,6 +169,9 @@ fn judge(request: &AttachRequest, packet: &Packet) -> &'static str {
     if packet.multicast {
         return "dropped-multicast";
     }
+    if request.shared {
+        return "dropped-no-socket";
+    }
     match (packet.source, packet.protocol, icmp_type) {
         (IpAddr::V4(_), 1, Some(0 | 3 | 11 | 12)) => "passed-icmp",
         (IpAddr::V6(_), 58, Some(1..=4 | 129)) => "passed-icmp",

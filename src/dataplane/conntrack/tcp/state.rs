@@ -1,9 +1,9 @@
 //! The TCP state machine of a flow seen from the middle.
 //!
 //! States and transitions are those of Linux' nf_conntrack (`tcp_conntracks`), reduced to flags and
-//! direction; sequence numbers are not judged here.
+//! direction; sequence numbers are judged in [`window`](super::window).
 
-use super::flow::FlowDirection;
+use crate::dataplane::conntrack::flow::FlowDirection;
 use crate::wire::parse::TcpFlags;
 
 /// A segment's part in the state machine.
@@ -75,8 +75,6 @@ pub enum Transition {
     To(TcpState),
     /// The segment passes and changes nothing, not even the deadline.
     Ignore,
-    /// The flow is over and this SYN opens a new one with the same key.
-    Reopen,
     /// The segment cannot be.
     Invalid,
 }
@@ -95,6 +93,25 @@ impl TcpState {
             TcpState::TimeWait => "time-wait",
             TcpState::Closed => "close",
         }
+    }
+
+    /// Is the connection over?
+    #[inline]
+    pub const fn is_over(self) -> bool {
+        matches!(self, TcpState::TimeWait | TcpState::Closed)
+    }
+
+    /// Is the connection closing or over, so that forgetting it cuts nobody off?
+    #[inline]
+    pub const fn may_be_dropped_early(self) -> bool {
+        matches!(
+            self,
+            TcpState::FinWait
+                | TcpState::CloseWait
+                | TcpState::LastAck
+                | TcpState::TimeWait
+                | TcpState::Closed
+        )
     }
 
     /// The state after a segment.
@@ -120,18 +137,18 @@ impl TcpState {
             (SynSentBoth, SegmentKind::Syn) => To(SynSentBoth),
             // A SYN in a synchronised state never ends a flow (RFC 5961 §4).
             (SynReceived | Established | FinWait | CloseWait | LastAck, SegmentKind::Syn) => Ignore,
-            (TimeWait | Closed, SegmentKind::Syn) => Reopen,
+            // Perhaps a new connection: the caller knows how the old one ended.
+            (TimeWait | Closed, SegmentKind::Syn) => To(SynSent),
             (SynSentBoth | SynReceived, SegmentKind::SynAck) => To(SynReceived),
-            (SynSent, SegmentKind::SynAck) => Invalid,
-            (_, SegmentKind::SynAck) => Ignore,
+            // Whoever asks does not answer, but when both ask at once.
+            (_, SegmentKind::SynAck) => Invalid,
             (SynSent | SynSentBoth, SegmentKind::Fin) => Invalid,
             (SynReceived | Established, SegmentKind::Fin) => To(FinWait),
             (FinWait | CloseWait | LastAck, SegmentKind::Fin) => To(LastAck),
             (TimeWait, SegmentKind::Fin) => To(TimeWait),
             (Closed, SegmentKind::Fin) => To(Closed),
-            // The far end's SYN/ACK may have taken another way or been lost on ours: no state yet.
-            (SynSent, SegmentKind::Ack) => Ignore,
-            (SynSentBoth, SegmentKind::Ack) => Ignore,
+            // Who has seen no SYN/ACK has nothing to acknowledge.
+            (SynSent | SynSentBoth, SegmentKind::Ack) => Invalid,
             (SynReceived, SegmentKind::Ack) => To(Established),
             (Established, SegmentKind::Ack) => To(Established),
             (FinWait, SegmentKind::Ack) => To(CloseWait),
@@ -149,9 +166,10 @@ impl TcpState {
             (_, SegmentKind::Reset) => To(Closed),
             (_, SegmentKind::None) => Invalid,
             (SynSent | SynSentBoth, SegmentKind::Syn) => To(SynSentBoth),
-            (TimeWait | Closed, SegmentKind::Syn) => Reopen,
-            (_, SegmentKind::Syn) => Ignore,
-            (SynSent | SynSentBoth | SynReceived, SegmentKind::SynAck) => To(SynReceived),
+            (TimeWait, SegmentKind::Syn) => To(SynSent),
+            // Whoever was asked does not ask.
+            (_, SegmentKind::Syn) => Invalid,
+            (SynSent | SynSentBoth, SegmentKind::SynAck) => To(SynReceived),
             (_, SegmentKind::SynAck) => Ignore,
             (SynSent | SynSentBoth, SegmentKind::Fin) => Invalid,
             (SynReceived | Established, SegmentKind::Fin) => To(FinWait),
@@ -219,21 +237,20 @@ mod tests {
 
     #[test]
     fn a_syn_never_disturbs_an_established_flow() {
-        for direction in [Original, Reply] {
-            let after = TcpState::Established.after(direction, SegmentKind::Syn);
-            assert_eq!(after, Transition::Ignore);
-        }
+        let after = |direction| TcpState::Established.after(direction, SegmentKind::Syn);
+        assert_eq!(after(Original), Transition::Ignore);
+        assert_eq!(after(Reply), Transition::Invalid);
     }
 
     #[test]
     fn a_finished_flow_is_reopened_by_a_syn_and_a_segment_without_flags_is_invalid() {
         assert_eq!(
             TcpState::TimeWait.after(Original, SegmentKind::Syn),
-            Transition::Reopen
+            Transition::To(TcpState::SynSent)
         );
         assert_eq!(
             TcpState::Closed.after(Reply, SegmentKind::Syn),
-            Transition::Reopen
+            Transition::Invalid
         );
         assert_eq!(
             TcpState::Established.after(Reply, SegmentKind::None),
