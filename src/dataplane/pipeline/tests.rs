@@ -8,6 +8,7 @@ use etherparse::{
 };
 
 mod translation;
+mod workers;
 
 use super::*;
 use crate::classifier::linear::Linear;
