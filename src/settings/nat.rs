@@ -103,7 +103,8 @@ impl Nat {
     pub(super) fn read(section: &mut Section<'_, '_>, ports: &[Port], routed: bool) -> Nat {
         let mut destinations = rules(section, "destination");
         let mut sources = rules(section, "source");
-        if !routed && !(destinations.is_empty() && sources.is_empty()) {
+        let translates = !destinations.is_empty() || !sources.is_empty();
+        if translates && !routed {
             let key = match destinations.is_empty() {
                 true => "source",
                 false => "destination",
