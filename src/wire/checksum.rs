@@ -94,33 +94,33 @@ pub fn detect(bytes: &[u8], view: &PacketView) -> ChecksumState {
     let Some(covered) = Covered::find(bytes, view) else {
         return ChecksumState::Unknown;
     };
-    let field = covered.field(bytes);
-    if field == 0 && view.key.protocol == protocol::UDP && view.key.family == Family::V4 {
-        ChecksumState::Absent
-    } else if field == pseudo_header_sum(view, covered.transport_bytes) {
-        ChecksumState::Partial
-    } else {
-        ChecksumState::Unknown
-    }
+    covered.shows(covered.field(bytes), covered.pseudo_header_sum(view), view)
 }
 
 /// The state of the packet's transport checksum, the payload read in full.
+#[inline]
 pub fn verify(bytes: &[u8], view: &PacketView) -> ChecksumState {
-    match detect(bytes, view) {
-        ChecksumState::Unknown => {}
-        known => return known,
-    }
     if view.key.protocol == protocol::SCTP {
-        return verify_sctp(bytes, view);
+        return match detect_sctp(bytes, view) {
+            ChecksumState::Unknown => verify_sctp(bytes, view),
+            known => known,
+        };
     }
     let Some(covered) = Covered::find(bytes, view) else {
         return ChecksumState::Unknown;
     };
     let field = covered.field(bytes);
+    let pseudo_header_sum = covered.pseudo_header_sum(view);
+    if matches!(view.key.protocol, protocol::TCP | protocol::UDP) {
+        match covered.shows(field, pseudo_header_sum, view) {
+            ChecksumState::Unknown => {}
+            known => return known,
+        }
+    }
     if field == 0 && matches!(view.key.protocol, protocol::UDP | protocol::UDP_LITE) {
         return ChecksumState::Wrong;
     }
-    match covered.sum(bytes, view) {
+    match add(covered.data_sum(bytes), pseudo_header_sum) {
         0xffff => ChecksumState::Valid,
         _ => ChecksumState::Wrong,
     }
@@ -129,10 +129,17 @@ pub fn verify(bytes: &[u8], view: &PacketView) -> ChecksumState {
 /// Finishes a partial checksum; leaves every other alone. Returns whether there was one.
 #[inline]
 pub fn complete(bytes: &mut [u8], view: &PacketView) -> bool {
-    if detect(bytes, view) != ChecksumState::Partial {
-        return false;
-    }
-    fill(bytes, view)
+    complete_known(bytes, view, ChecksumState::Unknown)
+}
+
+/// As [`complete`], of a packet whose checksum has been looked at already.
+#[inline]
+pub fn complete_known(bytes: &mut [u8], view: &PacketView, known: ChecksumState) -> bool {
+    let state = match known {
+        ChecksumState::Unknown => detect(bytes, view),
+        known => known,
+    };
+    state == ChecksumState::Partial && fill(bytes, view)
 }
 
 /// Computes the packet's transport checksum anew, whatever the field holds. Returns false, and
@@ -145,7 +152,7 @@ pub fn fill(bytes: &mut [u8], view: &PacketView) -> bool {
         return false;
     };
     covered.set_field(bytes, 0);
-    let checksum = !covered.sum(bytes, view);
+    let checksum = !add(covered.data_sum(bytes), covered.pseudo_header_sum(view));
     let never_zero = matches!(view.key.protocol, protocol::UDP | protocol::UDP_LITE);
     covered.set_field(
         bytes,
@@ -231,14 +238,31 @@ impl Covered {
         bytes[self.field..self.field + 2].copy_from_slice(&value.to_be_bytes());
     }
 
-    /// Sum over pseudo-header and covered bytes, the field included.
+    /// What a field shows that a host on the same machine may have left.
     #[inline]
-    fn sum(&self, bytes: &[u8], view: &PacketView) -> u16 {
-        let data = sum(&bytes[self.start..self.end]);
-        match self.pseudo_header {
-            true => add(data, pseudo_header_sum(view, self.transport_bytes)),
-            false => data,
+    fn shows(&self, field: u16, pseudo_header_sum: u16, view: &PacketView) -> ChecksumState {
+        if field == 0 && view.key.protocol == protocol::UDP && view.key.family == Family::V4 {
+            ChecksumState::Absent
+        } else if field == pseudo_header_sum {
+            ChecksumState::Partial
+        } else {
+            ChecksumState::Unknown
         }
+    }
+
+    /// Folded sum of the pseudo-header; 0 where there is none.
+    #[inline]
+    fn pseudo_header_sum(&self, view: &PacketView) -> u16 {
+        match self.pseudo_header {
+            true => pseudo_header_sum(view, self.transport_bytes),
+            false => 0,
+        }
+    }
+
+    /// Folded sum of the covered bytes, the field included.
+    #[inline]
+    fn data_sum(&self, bytes: &[u8]) -> u16 {
+        sum(&bytes[self.start..self.end])
     }
 }
 

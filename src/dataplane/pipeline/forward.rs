@@ -197,7 +197,7 @@ impl<F: FrameBuffer> Pipeline<F> {
             }
             _ => {}
         }
-        if checksum::complete(bytes, &view) {
+        if checksum::complete_known(bytes, &view, packet.checksum) {
             self.counters.checksums_completed.add(1);
         }
         edit::decrement_ttl(bytes, &mut view);
@@ -250,7 +250,7 @@ impl<F: FrameBuffer> Pipeline<F> {
         let Some(frame) = &mut packet.frame else {
             return;
         };
-        if checksum::complete(frame.bytes_mut(), view) {
+        if checksum::complete_known(frame.bytes_mut(), view, packet.checksum) {
             self.counters.checksums_completed.add(1);
         }
         packet.verdict = Some(Verdict::Forward(peer));

@@ -89,6 +89,7 @@ impl<F: FrameBuffer> Pipeline<F> {
             trace: packet.trace,
             received_bytes: packet.received_bytes,
             view: packet.view,
+            checksum: packet.checksum,
             fragment_bytes_max: packet.fragment_bytes_max,
             next: packet.next,
             redirected_from: None,

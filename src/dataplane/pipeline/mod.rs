@@ -47,6 +47,7 @@ use super::snapshot::{Decision, Networks, RuleSlot, Snapshot};
 use super::statistics::WorkerCounters;
 use super::verdict::{DropReason, PortId, Verdict};
 use crate::classifier::RuleIndex;
+use crate::wire::checksum::ChecksumState;
 use crate::wire::fragment::Fragments;
 use crate::wire::{FlowKey, PacketView};
 use hold::HoldQueue;
@@ -163,6 +164,8 @@ pub struct Packet<F> {
     /// Bytes of the frame as it came in.
     received_bytes: usize,
     view: Option<PacketView>,
+    /// As far as it has been looked at.
+    checksum: ChecksumState,
     /// Leaves in fragments no larger than this.
     fragment_bytes_max: Option<u32>,
     next: Next,
@@ -188,6 +191,7 @@ impl<F: FrameBuffer> Packet<F> {
                 state: PacketState::Untracked,
             },
             view: None,
+            checksum: ChecksumState::Unknown,
             fragment_bytes_max: None,
             next: Next::Track,
             redirected_from: None,

@@ -70,14 +70,15 @@ impl<F: FrameBuffer> Pipeline<F> {
     /// right where checksums are verified (`nf_conntrack_checksum`)? A partial or absent checksum
     /// is not wrong, and one that covers several fragments cannot be verified.
     #[inline]
-    fn is_sound(&self, packet: &Packet<F>, view: &PacketView) -> bool {
+    fn is_sound(&self, packet: &mut Packet<F>, view: &PacketView) -> bool {
         if !view.tcp_flags_valid() {
             return false;
         }
         let Some(frame) = packet.frame.as_ref().filter(|_| self.verify_checksums) else {
             return true;
         };
-        checksum::verify(frame.bytes(), view) != ChecksumState::Wrong
+        packet.checksum = checksum::verify(frame.bytes(), view);
+        packet.checksum != ChecksumState::Wrong
     }
 
     /// The key a packet is judged by: its own, or for a later fragment that of the first.
