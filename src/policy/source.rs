@@ -136,8 +136,10 @@ impl Stamp {
     }
 
     fn is_settled(&self, now: SystemTime) -> bool {
-        let changed = u64::try_from(self.changed.0.max(self.modified.0)).unwrap_or(0);
-        SystemTime::UNIX_EPOCH + Duration::from_secs(changed) + SETTLED_AGE < now
+        // A second begun counts as a whole one.
+        let changed = self.changed.0.max(self.modified.0) + 1;
+        let changed = Duration::from_secs(u64::try_from(changed).unwrap_or(0));
+        SystemTime::UNIX_EPOCH + changed + SETTLED_AGE < now
     }
 }
 
@@ -367,18 +369,18 @@ mod tests {
         let path = directory.path().join("a.yaml");
         std::fs::write(&path, "x: 1").unwrap();
         let mut reader = SourceReader::default();
-        let mut read = |reading, settle: bool, text: &str| {
-            let known = reader.known.get_mut(&path);
-            for known in known.into_iter().filter(|_| settle) {
-                // As if it had been read two seconds after it was written; and with another text,
-                // to see whose is given.
-                known.settled = true;
+        let mut read = |reading, settled: bool, text: &str| {
+            if let Some(known) = reader.known.get_mut(&path) {
+                // As if it had been read so long after it was written, or not; and with another
+                // text, to see whose is given.
+                known.settled = settled;
                 known.text = "seen: before".into();
             }
             let manifests = reader.read(directory.path(), reading).unwrap();
             assert_eq!(&*manifests.files[0].text, text);
         };
         read(Reading::Everything, false, "x: 1");
+        read(Reading::Changes, false, "x: 1");
         read(Reading::Changes, true, "seen: before");
         read(Reading::Everything, true, "x: 1");
         std::fs::write(&path, "x: 12").unwrap();
